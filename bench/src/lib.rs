@@ -1,0 +1,1 @@
+//! Benchmarks, always beside the C implementation.

@@ -1,0 +1,4 @@
+//! Decisions about the cluster; so far: configuration files.
+//!
+//! Invariant: opens no socket, reads no clock.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! TDB files that other processes map and lock at the same moment.
+#![warn(missing_docs)]
+
+pub mod store;

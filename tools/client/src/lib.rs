@@ -1,0 +1,1 @@
+//! Blocking client of a CTDB daemon's unix socket.

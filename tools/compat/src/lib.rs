@@ -1,0 +1,1 @@
+//! The same cases against the C daemon and tool and against ours.

@@ -1,0 +1,17 @@
+//! CTDB wire protocol: ids, structures, codecs.
+//!
+//! Role: bytes to types at the edge and back, byte-identical to C. What a packet means is decided
+//! elsewhere.
+//! Invariants
+//! - No I/O, no unsafe, no panic on any input, no allocation larger than the packet justifies.
+//! - Hot operations (calls, dmaster packets, messages) borrow from the packet: no allocation.
+//! - Encoding writes zeros into every padding byte; decoding ignores padding.
+//!
+//! Origin: `docs/spec/wire-protocol.md`.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod wire;
+
+pub use id::{DbId, Destination, Generation, Pnn, Reqid, Rsn, Srvid};
+pub use wire::{Decode, DecodeError, Encode, Reader};
