@@ -10,6 +10,7 @@
 //! Origin: `docs/spec/wire-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod hash;
 pub mod id;
 pub mod wire;
 
