@@ -1,4 +1,5 @@
 //! TDB files that other processes map and lock at the same moment.
 #![warn(missing_docs)]
 
+pub mod backend;
 pub mod store;

@@ -1,0 +1,3 @@
+//! The places a database can live in; each is a [`Store`](crate::store::Store).
+
+pub mod memory;
