@@ -15,6 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-protocol", &[]),
     ("ringmaster-storage", &["ringmaster-protocol"]),
     ("ringmaster-control", &["ringmaster-protocol"]),
+    (
+        "ringmaster-dataplane",
+        &["ringmaster-protocol", "ringmaster-storage", "ringmaster-transport"],
+    ),
     ("ringmaster-client", &["ringmaster-protocol", "ringmaster-storage"]),
     (
         "ringmaster-ctdb",

@@ -19,6 +19,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "wire", crates: &["ringmaster-protocol"] },
     Suite { name: "storage", crates: &["ringmaster-storage"] },
     Suite { name: "control", crates: &["ringmaster-control"] },
+    Suite { name: "dataplane", crates: &["ringmaster-dataplane"] },
     Suite {
         name: "tool",
         crates: &["ringmaster-client", "ringmaster-ctdb", "ringmaster-admin", "ringmaster-xtask"],
@@ -55,6 +56,11 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         }
         require_all(&mut command, missing.is_none());
         report.step(suite.name, &mut command);
+    }
+    if wanted("dataplane") {
+        let mut loom =
+            cargo("test -p ringmaster-dataplane --lib --release --target-dir target/loom");
+        report.step("loom", loom.env("RUSTFLAGS", "--cfg loom"));
     }
     if args.is_empty() {
         // Every benchmark runs once, small, so that none rots; nobody judges its speed here.
