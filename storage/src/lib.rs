@@ -4,4 +4,5 @@
 pub mod backend;
 pub mod format;
 pub mod lock;
+pub mod map;
 pub mod store;
