@@ -1,0 +1,230 @@
+//! What a test cluster looks like, and the files that say so to its daemons.
+//!
+//! Role: [`Config`] and the text of every configuration file: pure. Writing them: `files.rs`.
+//! Origin: `docs/spec/cluster-semantics.md` 12.1, 12.3, 15.1; `docs/spec/admin-interface.md` 3.3,
+//! 3.4.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::prerequisite;
+
+/// Most nodes a cluster may have: all run on this machine.
+pub const NODES_MAX: usize = 8;
+
+/// Which daemon a node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Debian's `ctdbd` 4.17.
+    CDaemon,
+    /// Our daemon; its helpers are beside it.
+    Ours {
+        /// Path of the `ctdbd` binary.
+        ctdbd: PathBuf,
+    },
+}
+
+impl Subject {
+    /// The daemon's binary.
+    #[must_use]
+    pub fn daemon(&self) -> &Path {
+        match self {
+            Self::CDaemon => Path::new(prerequisite::C_DAEMON),
+            Self::Ours { ctdbd } => ctdbd,
+        }
+    }
+
+    /// Directory of the daemon's helper programs (`CTDB_TEST_HELPER_BINDIR`).
+    #[must_use]
+    pub fn helpers(&self) -> PathBuf {
+        match self {
+            Self::CDaemon => PathBuf::from(prerequisite::C_HELPERS),
+            Self::Ours { ctdbd } => ctdbd.parent().unwrap_or(Path::new("/")).to_path_buf(),
+        }
+    }
+}
+
+/// An event script to install on every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// File name without `.script`, e.g. `10.example`.
+    pub name: String,
+    /// Content, with its `#!` line.
+    pub text: String,
+    /// Whether it may be executed: one that may not is disabled.
+    pub enabled: bool,
+}
+
+/// A cluster to start. [`Config::new`] gives the plain one; the methods change it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One entry per node, in PNN order.
+    pub subjects: Vec<Subject>,
+    /// `public_addresses` of each node (lines `ADDRESS/MASK IFACE`); missing nodes have none.
+    pub public_addresses: Vec<Vec<String>>,
+    /// Whether the nodes share a cluster lock file.
+    pub cluster_lock: bool,
+    /// Seconds without a leader broadcast before an election. C's default is 5; below 3 a busy
+    /// machine elects for nothing.
+    pub leader_timeout_s: u32,
+    /// Tunables of every node, as in `ctdb.tunables`.
+    pub tunables: Vec<(String, u32)>,
+    /// Text appended to every `ctdb.conf`, with its own `[section]` lines.
+    pub extra_conf: String,
+    /// Event scripts besides the recording `00.test`.
+    pub scripts: Vec<Script>,
+    /// How long until every node is OK.
+    pub start_timeout: Duration,
+}
+
+impl Config {
+    /// `nodes` C daemons with a cluster lock, no public addresses and default tunables.
+    ///
+    /// # Panics
+    /// `nodes` is 0 or above [`NODES_MAX`].
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        assert!((1..=NODES_MAX).contains(&nodes), "1 to {NODES_MAX} nodes, not {nodes}");
+        Self {
+            subjects: vec![Subject::CDaemon; nodes],
+            public_addresses: Vec::new(),
+            cluster_lock: true,
+            leader_timeout_s: 5,
+            tunables: Vec::new(),
+            extra_conf: String::new(),
+            scripts: Vec::new(),
+            start_timeout: Duration::from_secs(120),
+        }
+    }
+
+    /// Every node runs `subject`.
+    #[must_use]
+    pub fn all(mut self, subject: &Subject) -> Self {
+        self.subjects.fill(subject.clone());
+        self
+    }
+
+    /// Node `index` runs `subject`: mixed clusters.
+    #[must_use]
+    pub fn node(mut self, index: usize, subject: Subject) -> Self {
+        self.subjects[index] = subject;
+        self
+    }
+
+    /// The addresses of C's test clusters: 192.168.100.N/24 and 192.168.200.N/24 on `lo`, known to
+    /// every node. Nobody configures them: test mode does not look at interfaces.
+    #[must_use]
+    pub fn with_public_addresses(mut self) -> Self {
+        let nodes = self.subjects.len();
+        let lines: Vec<_> = (1..=nodes)
+            .flat_map(|n| [100, 200].map(|net| format!("192.168.{net}.{n}/24 lo")))
+            .collect();
+        self.public_addresses = vec![lines; nodes];
+        self
+    }
+
+    /// Sets one tunable on every node from the start.
+    #[must_use]
+    pub fn tunable(mut self, name: &str, value: u32) -> Self {
+        self.tunables.push((name.into(), value));
+        self
+    }
+
+    /// Installs an enabled event script on every node.
+    #[must_use]
+    pub fn script(mut self, name: &str, text: &str) -> Self {
+        self.scripts.push(Script { name: name.into(), text: text.into(), enabled: true });
+        self
+    }
+
+    /// No cluster lock: the daemons elect by messages.
+    #[must_use]
+    pub fn without_cluster_lock(mut self) -> Self {
+        self.cluster_lock = false;
+        self
+    }
+
+    pub(super) fn nodes_file(addresses: &[Ipv4Addr]) -> String {
+        addresses.iter().fold(String::new(), |mut text, address| {
+            let _ = writeln!(text, "{address}");
+            text
+        })
+    }
+
+    pub(super) fn public_addresses_file(&self, index: usize) -> String {
+        let lines = self.public_addresses.get(index).map_or(&[][..], Vec::as_slice);
+        lines.iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    pub(super) fn tunables_file(&self) -> String {
+        self.tunables.iter().fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name}={value}");
+            text
+        })
+    }
+
+    pub(super) fn conf_file(&self, base: &Path, lock: &Path, address: Ipv4Addr) -> String {
+        let base = base.display();
+        let lock = if self.cluster_lock {
+            format!("\tcluster lock = {}\n", lock.display())
+        } else {
+            String::new()
+        };
+        format!(
+            "[logging]\n\
+             \tlocation = file:{base}/log.ctdb\n\
+             \tlog level = INFO\n\
+             [cluster]\n\
+             {lock}\
+             \tnode address = {address}\n\
+             \tleader timeout = {}\n\
+             [database]\n\
+             \tvolatile database directory = {base}/db/volatile\n\
+             \tpersistent database directory = {base}/db/persistent\n\
+             \tstate database directory = {base}/db/state\n\
+             {}",
+            self.leader_timeout_s, self.extra_conf
+        )
+    }
+}
+
+/// The script every node has: records its events in `events.log` of the node's directory and brings
+/// the interfaces up, which a daemon takes for down until told.
+pub(super) const RECORDING_SCRIPT: &str = r#"#!/bin/sh
+echo "$@" >>"$CTDB_BASE/events.log"
+if [ "$1" = startup ]; then
+	ctdb ifaces -X | sed -n '2,$s/^|\([^|]*\)|.*/\1/p' | while read -r iface; do
+		ctdb setifacelink "$iface" up
+	done
+fi
+exit 0
+"#;
+
+/// Notification script: same record, one word per line.
+pub(super) const NOTIFY_SCRIPT: &str = r#"#!/bin/sh
+echo "notify $*" >>"$CTDB_BASE/events.log"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_lock_names_none_in_its_configuration() {
+        let address = Ipv4Addr::new(127, 1, 1, 1);
+        let with = Config::new(1).conf_file(Path::new("/b"), Path::new("/lock"), address);
+        let without = Config::new(1).without_cluster_lock();
+        let without = without.conf_file(Path::new("/b"), Path::new("/lock"), address);
+        assert!(with.contains("\tcluster lock = /lock\n\tnode address = 127.1.1.1\n"), "{with}");
+        assert!(!without.contains("lock ="), "{without}");
+    }
+
+    #[test]
+    fn every_node_knows_every_public_address() {
+        let config = Config::new(2).with_public_addresses();
+        assert_eq!(config.public_addresses_file(0), config.public_addresses_file(1));
+        assert_eq!(config.public_addresses_file(0).lines().count(), 4);
+    }
+}
