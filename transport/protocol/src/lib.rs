@@ -10,9 +10,22 @@
 //! Origin: `docs/spec/wire-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod call;
+pub mod control_packet;
+pub(crate) mod flags;
 pub mod hash;
+pub mod header;
 pub mod id;
+pub mod keepalive;
+pub mod message;
+pub mod operation;
+pub mod packet;
+pub mod record;
+pub mod tunnel;
 pub mod wire;
 
+pub use header::{Envelope, PacketStyle, RequestHeader};
 pub use id::{DbId, Destination, Generation, Pnn, Reqid, Rsn, Srvid};
+pub use operation::Operation;
+pub use packet::{Packet, PacketError};
 pub use wire::{Decode, DecodeError, Encode, Reader};

@@ -1,0 +1,33 @@
+//! `REQ_MESSAGE`: a one-way datagram to everybody on a node who registered a srvid.
+//!
+//! Role: the packet; payloads of well-known srvids are in `process`, ids in `srvid`.
+//! Invariants: the payload is opaque and borrowed.
+//! Origin: `docs/spec/wire-protocol.md` 2.6; `ctdb/protocol/protocol_message.c`.
+
+use crate::id::Srvid;
+use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+
+/// A message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReqMessage<'a> {
+    /// Receivers.
+    pub srvid: Srvid,
+    /// Payload.
+    pub data: &'a [u8],
+}
+
+impl Encode for ReqMessage<'_> {
+    fn encoded_len(&self) -> usize {
+        12 + self.data.len()
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.srvid.0);
+        out.put_datan(self.data);
+    }
+}
+
+impl<'a> Decode<'a> for ReqMessage<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self { srvid: Srvid(reader.u64("message srvid")?), data: reader.datan("message data")? })
+    }
+}
