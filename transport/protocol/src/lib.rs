@@ -21,6 +21,7 @@ pub mod message;
 pub mod operation;
 pub mod packet;
 pub mod record;
+pub mod srvid;
 pub mod tunnel;
 pub mod wire;
 

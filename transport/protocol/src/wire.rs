@@ -186,27 +186,6 @@ impl<'a> Reader<'a> {
         self.bytes(what, len)
     }
 
-    /// C's `stringn`: u32 length (NUL included), then that many bytes, all consumed. The text ends
-    /// at the first NUL; `None` is C's NULL (length 0), which is not the empty string.
-    ///
-    /// # Errors
-    /// [`DecodeError::Short`].
-    pub fn stringn(&mut self, what: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
-        let bytes = self.datan(what)?;
-        Ok(if bytes.is_empty() { None } else { Some(until_nul(bytes)) })
-    }
-
-    /// C's `string`: everything that is left, up to the first NUL; a missing NUL is tolerated.
-    /// `None` when nothing is left. Consumes text and NUL.
-    pub fn string(&mut self) -> Option<&'a [u8]> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let text = until_nul(self.rest);
-        self.rest = self.rest.get(text.len() + 1..).unwrap_or_default();
-        Some(text)
-    }
-
     /// A u32 element count, checked against the bytes that are left: `count * element_min` must
     /// fit. The result is safe to hand to `Vec::with_capacity`.
     ///
@@ -224,7 +203,7 @@ impl<'a> Reader<'a> {
 
 /// The bytes before the first NUL, or all of them.
 #[must_use]
-pub fn until_nul(bytes: &[u8]) -> &[u8] {
+pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
@@ -245,11 +224,6 @@ pub trait Put {
     fn put_len(&mut self, len: usize);
     /// C's `datan`: u32 length and the bytes.
     fn put_datan(&mut self, bytes: &[u8]);
-    /// C's `stringn`: u32 length with NUL, text, NUL; length 0 alone for `None`. Text behind a NUL
-    /// inside `text` is not sent.
-    fn put_stringn(&mut self, text: Option<&[u8]>);
-    /// C's `string`: text and NUL; nothing for `None`.
-    fn put_string(&mut self, text: Option<&[u8]>);
 }
 
 impl Put for Vec<u8> {
@@ -287,22 +261,6 @@ impl Put for Vec<u8> {
         self.put_len(bytes.len());
         self.put_bytes(bytes);
     }
-    fn put_stringn(&mut self, text: Option<&[u8]>) {
-        match text.map(until_nul) {
-            Some(text) => {
-                self.put_len(text.len() + 1);
-                self.put_bytes(text);
-                self.put_u8(0);
-            }
-            None => self.put_u32(0),
-        }
-    }
-    fn put_string(&mut self, text: Option<&[u8]>) {
-        if let Some(text) = text {
-            self.put_bytes(until_nul(text));
-            self.put_u8(0);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -321,32 +279,6 @@ mod tests {
         let mut reader = Reader::new(&[1, 2, 3]);
         assert!(reader.u32("word").is_err());
         assert_eq!(reader.remaining(), 3);
-    }
-
-    #[test]
-    fn a_stringn_consumes_its_length_even_behind_an_early_nul() {
-        let mut reader = Reader::new(&[5, 0, 0, 0, b'a', 0, b'b', b'c', 0, 7]);
-        assert_eq!(reader.stringn("text"), Ok(Some(&b"a"[..])));
-        assert_eq!(reader.rest(), [7]);
-        assert_eq!(Reader::new(&[0; 4]).stringn("text"), Ok(None));
-    }
-
-    #[test]
-    fn a_string_needs_no_nul() {
-        let mut reader = Reader::new(b"ab\0c");
-        assert_eq!(reader.string(), Some(&b"ab"[..]));
-        assert_eq!(reader.string(), Some(&b"c"[..]));
-        assert_eq!(reader.string(), None);
-    }
-
-    #[test]
-    fn null_and_empty_strings_differ_on_the_wire() {
-        let mut out = Vec::new();
-        out.put_stringn(None);
-        out.put_stringn(Some(b""));
-        out.put_string(None);
-        out.put_string(Some(b"x"));
-        assert_eq!(out, [0, 0, 0, 0, 1, 0, 0, 0, 0, b'x', 0]);
     }
 
     #[test]
