@@ -4,17 +4,27 @@
 //! Invariants: unknown bits survive decode and encode (a newer node's flags are carried through,
 //! never masked); there is no implicit conversion between two kinds of flags.
 
-/// Declares a `u32` flag set: constants, set operations, and `Debug` that names the bits.
+/// Declares a flag set, `u32` unless another width follows the name: constants, set operations,
+/// and `Debug` that names the bits.
 macro_rules! flag_set {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident {
+        pub struct $name:ident { $($body:tt)* }
+    ) => {
+        $crate::flags::flag_set! {
+            $(#[$meta])*
+            pub struct $name(u32) { $($body)* }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident($repr:ident) {
             $( $(#[$flag_meta:meta])* const $flag:ident = $bits:expr; )*
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-        pub struct $name(pub u32);
+        pub struct $name(pub $repr);
 
         impl $name {
             /// No bit set.

@@ -10,21 +10,33 @@
 //! Origin: `docs/spec/wire-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod call;
+pub mod capabilities;
+pub mod connection;
 pub mod control_packet;
+pub mod database;
 pub(crate) mod flags;
 pub mod hash;
 pub mod header;
 pub mod id;
 pub mod keepalive;
+pub mod layout;
 pub mod message;
+pub mod node;
 pub mod operation;
 pub mod packet;
+pub mod process;
 pub mod record;
 pub mod srvid;
+pub mod statistics;
+pub mod text;
+pub mod traverse;
+pub mod tunable;
 pub mod tunnel;
 pub mod wire;
 
+pub use address::SockAddr;
 pub use header::{Envelope, PacketStyle, RequestHeader};
 pub use id::{DbId, Destination, Generation, Pnn, Reqid, Rsn, Srvid};
 pub use operation::Operation;
