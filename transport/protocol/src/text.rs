@@ -111,7 +111,8 @@ pub(crate) fn stringn_len(text: Option<Text<'_>>) -> usize {
 
 /// Appends a `stringn`.
 pub(crate) fn put_stringn(out: &mut Vec<u8>, text: Option<Text<'_>>) {
-    out.put_stringn(text.map(Text::as_bytes));
+    out.put_len(text.map_or(0, Text::terminated_len));
+    text.encode(out);
 }
 
 /// Reads a `stringn`: consumes exactly the length, the text ends at the first NUL.
@@ -119,7 +120,8 @@ pub(crate) fn stringn<'a>(
     reader: &mut Reader<'a>,
     what: &'static str,
 ) -> Result<Option<Text<'a>>, DecodeError> {
-    Ok(reader.stringn(what)?.map(Text))
+    let bytes = reader.datan(what)?;
+    Ok(if bytes.is_empty() { None } else { Some(Text::new(bytes)) })
 }
 
 #[cfg(test)]
