@@ -5,4 +5,6 @@ pub mod backend;
 pub mod format;
 pub mod lock;
 pub mod map;
+pub mod recovery;
 pub mod store;
+pub mod transaction;
