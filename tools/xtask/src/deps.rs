@@ -14,6 +14,7 @@ use crate::suite::cargo;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-protocol", &[]),
     ("ringmaster-storage", &["ringmaster-protocol"]),
+    ("ringmaster-transport", &["ringmaster-protocol"]),
     ("ringmaster-control", &["ringmaster-protocol"]),
     (
         "ringmaster-dataplane",

@@ -16,7 +16,7 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
-    Suite { name: "wire", crates: &["ringmaster-protocol"] },
+    Suite { name: "wire", crates: &["ringmaster-protocol", "ringmaster-transport"] },
     Suite { name: "storage", crates: &["ringmaster-storage"] },
     Suite { name: "control", crates: &["ringmaster-control"] },
     Suite { name: "dataplane", crates: &["ringmaster-dataplane"] },
