@@ -2,3 +2,5 @@
 //!
 //! Invariant: opens no socket, reads no clock.
 #![forbid(unsafe_code)]
+
+pub mod config;
