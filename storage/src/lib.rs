@@ -2,9 +2,13 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod chain;
+pub mod engine;
 pub mod format;
+pub mod freelist;
 pub mod lock;
 pub mod map;
 pub mod recovery;
 pub mod store;
 pub mod transaction;
+pub mod traverse;

@@ -1,0 +1,401 @@
+//! Records in their hash chains: find, store, append, delete, dead records.
+//!
+//! Role: what a key's operations do to the bytes, as libtdb does them. Allocation: `freelist.rs`.
+//! Invariants
+//! - The caller holds the chain of the key: for reading to find, for writing to change.
+//! - Not crash-atomic, as in libtdb: a process killed inside a store may lose the old record or leak
+//!   a block. Links are written last, so no list ever leads into nowhere.
+//! - Dead records may lie in any chain in any number: lookups skip them, surgery keeps them.
+//!
+//! Origin: `docs/spec/tdb-format.md` 2.2, 2.6, 2.8, 6.2 to 6.4.
+
+use crate::engine::{AccessError, CycleGuard, Engine};
+use crate::format::{Magic, RECORD_LEN, RecordHeader, TAILER_LEN};
+use crate::lock::{LockKind, Locks, TryLock, Wait};
+use crate::store::Store;
+
+/// What to do if the key is there, or is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreMode {
+    /// Store in any case.
+    #[default]
+    Replace,
+    /// Only if the key is not there.
+    Insert,
+    /// Only if the key is there.
+    Modify,
+}
+
+/// What a store did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "nothing is stored unless this says so"]
+pub enum Stored {
+    /// The record has the value now.
+    Done,
+    /// [`StoreMode::Insert`] met the key; nothing changed.
+    Exists,
+    /// [`StoreMode::Modify`] did not meet the key; nothing changed.
+    Missing,
+}
+
+/// A live record, as it was when it was found: good while the chain stays locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Logical offset of the record header.
+    pub offset: u32,
+    /// The header.
+    pub header: RecordHeader,
+}
+
+impl Found {
+    /// Bytes of the value.
+    #[must_use]
+    pub fn value_len(&self) -> usize {
+        self.header.data_len as usize
+    }
+
+    /// Offset of the value; saturates (and is then out of bounds) if the header lies.
+    #[inline]
+    fn value_at(&self) -> u32 {
+        self.offset.saturating_add(RECORD_LEN).saturating_add(self.header.key_len)
+    }
+}
+
+/// Length of a key or value in the file.
+#[inline]
+fn len_u32(len: usize) -> Result<u32, AccessError> {
+    u32::try_from(len).map_err(|_| AccessError::TooLarge { len: len as u64 })
+}
+
+/// Resizes to `len` bytes, keeping the memory and what is in it.
+#[inline]
+pub(crate) fn resize(buf: &mut Vec<u8>, len: usize) {
+    if buf.len() > len {
+        buf.truncate(len);
+    } else {
+        buf.resize(len, 0);
+    }
+}
+
+impl<S: Store, L: Locks> Engine<'_, S, L> {
+    /// Looks a key up. `hash` is its hash by the file's function.
+    ///
+    /// # Errors
+    /// [`AccessError::Corrupt`], [`AccessError::Store`].
+    #[inline]
+    pub fn find(&self, key: &[u8], hash: u32) -> Result<Option<Found>, AccessError> {
+        let mut offset = self.store.read_u32(self.layout.head_of(self.layout.chain_of(hash)))?;
+        let mut circle = CycleGuard::new();
+        while offset != 0 {
+            let header = self.read_chained(offset)?;
+            if header.full_hash == hash
+                && header.key_len as usize == key.len()
+                && header.magic == Magic::Live
+                && self.store.matches(offset.saturating_add(RECORD_LEN), key)?
+            {
+                return Ok(Some(Found { offset, header }));
+            }
+            circle.check(offset)?;
+            offset = header.next;
+        }
+        Ok(None)
+    }
+
+    /// Copies the value of a found record into `buf`, whose memory is used again.
+    ///
+    /// # Errors
+    /// [`AccessError::Store`].
+    #[inline]
+    pub fn value_into(&self, found: &Found, buf: &mut Vec<u8>) -> Result<(), AccessError> {
+        self.check_range(found.value_at(), found.value_len())?;
+        resize(buf, found.value_len());
+        Ok(self.store.read(found.value_at(), buf)?)
+    }
+
+    /// Copies the first bytes of the value (at most `value_len` of them).
+    ///
+    /// # Errors
+    /// [`AccessError::Store`]; a `buf` longer than the value may run out of the file.
+    #[inline]
+    pub fn value_start(&self, found: &Found, buf: &mut [u8]) -> Result<(), AccessError> {
+        Ok(self.store.read(found.value_at(), buf)?)
+    }
+
+    /// Copies the value of a key into `buf`; `false` (and `buf` untouched) without such a record.
+    ///
+    /// # Errors
+    /// [`AccessError::Corrupt`], [`AccessError::Store`].
+    #[inline]
+    pub fn fetch_into(
+        &self,
+        key: &[u8],
+        hash: u32,
+        buf: &mut Vec<u8>,
+    ) -> Result<bool, AccessError> {
+        match self.find(key, hash)? {
+            Some(found) => self.value_into(&found, buf).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Stores the concatenation of `parts` under `key`.
+    ///
+    /// # Errors
+    /// [`AccessError`]. If no block can be had, the old record may already be gone, as in libtdb.
+    pub fn store(
+        &mut self,
+        key: &[u8],
+        hash: u32,
+        parts: &[&[u8]],
+        mode: StoreMode,
+    ) -> Result<Stored, AccessError> {
+        let (key_len, data_len) = lengths(key, parts)?;
+        let found = self.find(key, hash)?;
+        match (mode, found) {
+            (StoreMode::Insert, Some(_)) => return Ok(Stored::Exists),
+            (StoreMode::Modify, None) => return Ok(Stored::Missing),
+            (_, Some(found)) => {
+                if self.update_in_place(&found, parts, data_len)? {
+                    self.count_change()?;
+                    return Ok(Stored::Done);
+                }
+                self.delete_found(&found)?;
+            }
+            (_, None) => {}
+        }
+        let (offset, block) = self.allocate(hash, key_len + data_len)?;
+        let head = self.layout.head_of(self.layout.chain_of(hash));
+        let record = RecordHeader {
+            next: self.store.read_u32(head)?,
+            rec_len: block.rec_len,
+            key_len,
+            data_len,
+            full_hash: hash,
+            magic: Magic::Live,
+        };
+        self.write_header(offset, &record)?;
+        let key_at = offset.saturating_add(RECORD_LEN);
+        self.store.write(key_at, key)?;
+        self.write_parts(key_at.saturating_add(key_len), parts)?;
+        self.store.write_u32(head, offset)?;
+        self.count_change()?;
+        Ok(Stored::Done)
+    }
+
+    /// Adds bytes to the end of a value, creating the record if it is missing.
+    ///
+    /// # Errors
+    /// As [`Engine::store`].
+    pub fn append(&mut self, key: &[u8], hash: u32, more: &[u8]) -> Result<(), AccessError> {
+        let mut old = Vec::new();
+        let stored = if self.fetch_into(key, hash, &mut old)? {
+            self.store(key, hash, &[&old, more], StoreMode::Replace)?
+        } else {
+            self.store(key, hash, &[more], StoreMode::Replace)?
+        };
+        debug_assert_eq!(stored, Stored::Done, "a replacing store has no condition");
+        Ok(())
+    }
+
+    /// Deletes a key; `false` if it was not there.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn delete(&mut self, key: &[u8], hash: u32) -> Result<bool, AccessError> {
+        match self.find(key, hash)? {
+            Some(found) => self.delete_found(&found).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Writes the value over the old one if it fits; `true` if done. Same bytes: nothing is written.
+    fn update_in_place(
+        &self,
+        found: &Found,
+        parts: &[&[u8]],
+        data_len: u32,
+    ) -> Result<bool, AccessError> {
+        if found.header.data_len == data_len && self.parts_match(found.value_at(), parts)? {
+            return Ok(true);
+        }
+        let needed = found.header.key_len.checked_add(data_len);
+        let needed = needed.and_then(|len| len.checked_add(TAILER_LEN));
+        if needed.is_none_or(|needed| needed > found.header.rec_len) {
+            return Ok(false);
+        }
+        self.write_parts(found.value_at(), parts)?;
+        if data_len != found.header.data_len {
+            self.write_header(found.offset, &RecordHeader { data_len, ..found.header })?;
+        }
+        Ok(true)
+    }
+
+    fn parts_match(&self, mut at: u32, parts: &[&[u8]]) -> Result<bool, AccessError> {
+        for part in parts {
+            if !self.store.matches(at, part)? {
+                return Ok(false);
+            }
+            at = at.saturating_add(len_u32(part.len())?);
+        }
+        Ok(true)
+    }
+
+    fn write_parts(&self, mut at: u32, parts: &[&[u8]]) -> Result<(), AccessError> {
+        for part in parts {
+            self.store.write(at, part)?;
+            at = at.saturating_add(len_u32(part.len())?);
+        }
+        Ok(())
+    }
+
+    /// Deletes the record that [`Engine::find`] has just found under the same lock.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn delete_found(&mut self, found: &Found) -> Result<(), AccessError> {
+        self.write_header(found.offset, &RecordHeader { magic: Magic::Dead, ..found.header })?;
+        self.count_change()?;
+        self.trim_dead(self.layout.chain_of(found.header.full_hash), self.policy.max_dead)
+    }
+
+    /// Frees the dead records of a chain beyond the first `keep`, but none that a traverse stands
+    /// on. The caller may hold the freelist lock already.
+    pub(crate) fn trim_dead(&mut self, chain: u32, keep: u32) -> Result<(), AccessError> {
+        let mut dead = 0_u32;
+        let mut freelist_locked = false;
+        let mut previous = self.layout.head_of(chain);
+        let mut circle = CycleGuard::new();
+        let mut result = Ok(());
+        let mut current = self.store.read_u32(previous)?;
+        while current != 0 {
+            match self.trim_one(previous, current, keep, &mut dead, &mut freelist_locked) {
+                Ok((stays, next)) => {
+                    if stays {
+                        previous = current;
+                    }
+                    if let Err(error) = circle.check(current) {
+                        result = Err(error);
+                        break;
+                    }
+                    current = next;
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if freelist_locked {
+            self.locks.unlock_freelist()?;
+        }
+        result
+    }
+
+    /// Looks at one record of a chain that is being trimmed: `(it stays, the next one)`.
+    fn trim_one(
+        &mut self,
+        previous: u32,
+        current: u32,
+        keep: u32,
+        dead: &mut u32,
+        freelist_locked: &mut bool,
+    ) -> Result<(bool, u32), AccessError> {
+        let record = self.read_chained(current)?;
+        if record.magic != Magic::Dead {
+            return Ok((true, record.next));
+        }
+        *dead += 1;
+        if *dead <= keep {
+            return Ok((true, record.next));
+        }
+        if !*freelist_locked {
+            *freelist_locked = self.locks.lock_freelist(Wait::Yes)? == TryLock::Granted;
+        }
+        if !*freelist_locked || !self.locks.record_is_unheld(current)? {
+            return Ok((true, record.next));
+        }
+        self.store.write_u32(previous, record.next)?;
+        self.free(current, &record)?;
+        Ok((false, record.next))
+    }
+
+    /// Block for a new record: with `max_dead` a dead record of this or a neighbouring chain, else
+    /// from the freelist. No 25 % are added where a dead record is used again.
+    fn allocate(&mut self, hash: u32, need: u32) -> Result<(u32, RecordHeader), AccessError> {
+        let own = self.layout.chain_of(hash);
+        if self.policy.max_dead > 0 {
+            for step in 0..self.layout.hash_size {
+                let chain = self.layout.chain_of(hash.wrapping_add(step));
+                if let Some(taken) = self.take_dead_from(chain, need)? {
+                    return Ok(taken);
+                }
+                if self.locks.lock_freelist(Wait::No)? == TryLock::Granted {
+                    let taken = self.purge_and_allocate(own, need);
+                    self.locks.unlock_freelist()?;
+                    return taken;
+                }
+            }
+        }
+        self.with_freelist(|engine| engine.purge_and_allocate(own, need))
+    }
+
+    /// Frees the chain's dead records first: they are the likeliest to fit. Freelist held.
+    fn purge_and_allocate(
+        &mut self,
+        chain: u32,
+        need: u32,
+    ) -> Result<(u32, RecordHeader), AccessError> {
+        self.trim_dead(chain, 0)?;
+        self.allocate_from_freelist(need)
+    }
+
+    /// Unlinks the best-fitting dead record of a chain, if the chain is not busy.
+    fn take_dead_from(
+        &mut self,
+        chain: u32,
+        need: u32,
+    ) -> Result<Option<(u32, RecordHeader)>, AccessError> {
+        if self.locks.lock_chain(chain, LockKind::Write, Wait::No)? == TryLock::Busy {
+            return Ok(None);
+        }
+        let taken = self.unlink_dead(chain, need);
+        self.locks.unlock_chain(chain)?;
+        taken
+    }
+
+    fn unlink_dead(
+        &self,
+        chain: u32,
+        need: u32,
+    ) -> Result<Option<(u32, RecordHeader)>, AccessError> {
+        let needed = need.checked_add(TAILER_LEN);
+        let needed = needed.ok_or(AccessError::TooLarge { len: need.into() })?;
+        let mut best: Option<(u32, u32, RecordHeader)> = None;
+        let mut previous = self.layout.head_of(chain);
+        let mut current = self.store.read_u32(previous)?;
+        let mut circle = CycleGuard::new();
+        while current != 0 {
+            let record = self.read_chained(current)?;
+            if record.magic == Magic::Dead
+                && record.rec_len >= needed
+                && best.is_none_or(|(_, _, best)| record.rec_len < best.rec_len)
+            {
+                best = Some((previous, current, record));
+            }
+            circle.check(current)?;
+            previous = current;
+            current = record.next;
+        }
+        let Some((previous, offset, record)) = best else { return Ok(None) };
+        self.store.write_u32(previous, record.next)?;
+        Ok(Some((offset, record)))
+    }
+}
+
+/// Lengths of key and value, which together must leave room for header and tailer.
+fn lengths(key: &[u8], parts: &[&[u8]]) -> Result<(u32, u32), AccessError> {
+    let data: usize = parts.iter().fold(0, |sum, part| sum.saturating_add(part.len()));
+    let both = key.len().saturating_add(data);
+    len_u32(both)?;
+    Ok((len_u32(key.len())?, len_u32(data)?))
+}

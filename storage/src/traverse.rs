@@ -1,0 +1,202 @@
+//! Visiting every record of a database.
+//!
+//! Role: [`Cursor`] walks as libtdb does (one record at a time, the chain unlocked in between);
+//! `visit_chain` reads one chain under one lock, for a daemon that works in small turns.
+//! Invariants
+//! - A cursor that stands on a record holds its RECORD lock, so the record stays in its chain, dead
+//!   or alive, and the walk can go on from it.
+//! - Records added or deleted meanwhile may or may not be seen; no other record is seen twice.
+//!
+//! Origin: `docs/spec/tdb-format.md` 4.5, 6.5.
+
+use crate::chain::{Found, resize};
+use crate::engine::{AccessError, CycleGuard, Engine};
+use crate::format::{Magic, RECORD_LEN};
+use crate::lock::{LockError, LockKind, Locks, TryLock, Wait};
+use crate::store::Store;
+
+/// Where a traverse stands. Finish it with [`Engine::end_traverse`] unless it ran to the end: it
+/// holds a RECORD lock in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "a cursor that is dropped half way leaves a record locked"]
+pub struct Cursor {
+    chain: u32,
+    /// Record stood on, 0 between chains.
+    offset: u32,
+}
+
+impl Cursor {
+    /// In front of the first record.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Chain that is being walked.
+    #[must_use]
+    pub fn chain(&self) -> u32 {
+        self.chain
+    }
+}
+
+impl<S: Store, L: Locks> Engine<'_, S, L> {
+    /// Goes to the next record and copies its key and value; `false` at the end. `kind` is the
+    /// kind of chain lock taken while stepping; it waits.
+    ///
+    /// # Errors
+    /// [`AccessError`]. The cursor then stands where it stood; end it.
+    pub fn traverse_next(
+        &mut self,
+        cursor: &mut Cursor,
+        kind: LockKind,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Result<bool, AccessError> {
+        while cursor.chain < self.layout.hash_size {
+            if cursor.offset == 0 && cursor.chain != 0 && self.chain_is_empty(cursor.chain)? {
+                cursor.chain += 1;
+                continue;
+            }
+            self.lock_chain_waiting(cursor.chain, kind)?;
+            let stepped = self.step(cursor);
+            let copied = match stepped {
+                Ok(Some(found)) => self.copy_record(&found, key, value).map(|()| true),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            };
+            self.locks.unlock_chain(cursor.chain)?;
+            if copied? {
+                return Ok(true);
+            }
+            cursor.chain += 1;
+        }
+        Ok(false)
+    }
+
+    /// Lets go of the record a cursor stands on.
+    ///
+    /// # Errors
+    /// [`AccessError::Lock`].
+    pub fn end_traverse(&mut self, cursor: &mut Cursor) -> Result<(), AccessError> {
+        if cursor.offset != 0 {
+            let offset = std::mem::take(&mut cursor.offset);
+            self.locks.release_record(offset)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit(key, value)` for every live record of a chain the caller has locked; stops at
+    /// `false`. The buffers hold the copies and are used again.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn visit_chain(
+        &self,
+        chain: u32,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), AccessError> {
+        let mut offset = self.store.read_u32(self.layout.head_of(chain))?;
+        let mut circle = CycleGuard::new();
+        while offset != 0 {
+            let header = self.read_chained(offset)?;
+            if header.magic == Magic::Live {
+                self.copy_record(&Found { offset, header }, key, value)?;
+                if !visit(key, value) {
+                    break;
+                }
+            }
+            circle.check(offset)?;
+            offset = header.next;
+        }
+        Ok(())
+    }
+
+    /// Puts a cursor on a key, as `tdb_nextkey` does with a key that is not the one returned last;
+    /// `false` (cursor unchanged) without such a record. The chain is locked for reading meanwhile.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn seek(&mut self, cursor: &mut Cursor, key: &[u8]) -> Result<bool, AccessError> {
+        let hash = self.layout.hash.hash(key);
+        let chain = self.layout.chain_of(hash);
+        self.lock_chain_waiting(chain, LockKind::Read)?;
+        let sought = match self.find(key, hash) {
+            Ok(Some(found)) => self.stand_on(cursor, chain, found.offset).map(|()| true),
+            Ok(None) => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.locks.unlock_chain(chain)?;
+        sought
+    }
+
+    fn stand_on(
+        &mut self,
+        cursor: &mut Cursor,
+        chain: u32,
+        offset: u32,
+    ) -> Result<(), AccessError> {
+        self.locks.hold_record(offset)?;
+        self.end_traverse(cursor)?;
+        *cursor = Cursor { chain, offset };
+        Ok(())
+    }
+
+    /// `true` if the head says so without any lock: a wrong answer means a concurrent change.
+    pub fn chain_is_empty(&self, chain: u32) -> Result<bool, AccessError> {
+        Ok(self.store.read_u32(self.layout.head_of(chain))? == 0)
+    }
+
+    /// From the record stood on to the next live one of the chain, which is locked.
+    fn step(&mut self, cursor: &mut Cursor) -> Result<Option<Found>, AccessError> {
+        let mut offset = if cursor.offset == 0 {
+            self.store.read_u32(self.layout.head_of(cursor.chain))?
+        } else {
+            let next = self.read_chained(cursor.offset)?.next;
+            self.end_traverse(cursor)?;
+            next
+        };
+        let mut circle = CycleGuard::new();
+        while offset != 0 {
+            let header = self.read_chained(offset)?;
+            if header.next == offset {
+                return Err(AccessError::Corrupt { offset, reason: "the record is its own next" });
+            }
+            if header.magic == Magic::Live {
+                self.locks.hold_record(offset)?;
+                cursor.offset = offset;
+                return Ok(Some(Found { offset, header }));
+            }
+            circle.check(offset)?;
+            offset = header.next;
+        }
+        Ok(None)
+    }
+
+    fn copy_record(
+        &self,
+        found: &Found,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Result<(), AccessError> {
+        let key_at = found.offset.saturating_add(RECORD_LEN);
+        self.check_range(key_at, found.header.key_len as usize)?;
+        resize(key, found.header.key_len as usize);
+        self.store.read(key_at, key)?;
+        self.value_into(found, value)
+    }
+
+    pub(crate) fn lock_chain_waiting(
+        &mut self,
+        chain: u32,
+        kind: LockKind,
+    ) -> Result<(), AccessError> {
+        match self.locks.lock_chain(chain, kind, Wait::Yes)? {
+            TryLock::Granted => Ok(()),
+            TryLock::Busy => {
+                let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
+                Err(LockError::System { what: "a chain", source }.into())
+            }
+        }
+    }
+}
