@@ -1,0 +1,5 @@
+//! What several tests and the fuzz driver share. Each uses a part of it.
+#![allow(dead_code, unreachable_pub, reason = "every test uses a different part")]
+
+pub mod corpus;
+pub mod counting;
