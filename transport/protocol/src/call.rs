@@ -12,6 +12,7 @@
 use crate::flags::flag_set;
 use crate::id::{DbId, Pnn, Rsn};
 use crate::record::{Dmaster, RecordFlags};
+use crate::text::Text;
 use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
 
 flag_set! {
@@ -235,8 +236,8 @@ pub struct ReplyError<'a> {
 impl<'a> ReplyError<'a> {
     /// The message without its terminating NUL.
     #[must_use]
-    pub fn text(&self) -> &'a [u8] {
-        crate::wire::until_nul(self.message)
+    pub fn text(&self) -> Text<'a> {
+        Text::new(self.message)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::flags::flag_set;
 use crate::id::Srvid;
+use crate::text::Text;
 use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
 
 flag_set! {
@@ -83,8 +84,8 @@ impl<'a> ReplyControl<'a> {
 
     /// The error text without a terminating NUL.
     #[must_use]
-    pub fn text(&self) -> &'a [u8] {
-        crate::wire::until_nul(self.error)
+    pub fn text(&self) -> Text<'a> {
+        Text::new(self.error)
     }
 }
 

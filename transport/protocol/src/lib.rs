@@ -16,6 +16,7 @@ pub mod capabilities;
 pub mod connection;
 pub mod control_packet;
 pub mod database;
+pub mod eventd;
 pub(crate) mod flags;
 pub mod hash;
 pub mod header;

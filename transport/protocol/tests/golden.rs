@@ -7,16 +7,23 @@ mod support;
 #[path = "golden/table.rs"]
 mod table;
 
+use std::num::NonZeroI32;
+
 use ringmaster_protocol::call::{
     CallFlags, CallId, ReplyCall, ReplyDmaster, ReplyError, ReqCall, ReqDmaster,
 };
 use ringmaster_protocol::control_packet::{ControlFlags, ReplyControl, ReqControl};
+use ringmaster_protocol::eventd::{
+    EventReply, EventRequest, EventStatus, RunFlags, ScriptAction, ScriptStatus, frame_len,
+};
 use ringmaster_protocol::header::{Frame, Framing, Transport};
 use ringmaster_protocol::keepalive::{KeepalivePayload, ReqKeepalive, SambaVersion};
 use ringmaster_protocol::message::ReqMessage;
+use ringmaster_protocol::process::Timeval;
 use ringmaster_protocol::record::{
     Dmaster, KeyData, PushRecord, RecBuffer, RecBufferBuilder, RecData, RecordFlags, RecordHeader,
 };
+use ringmaster_protocol::text::Text;
 use ringmaster_protocol::tunnel::{ReqTunnel, TunnelFlags};
 use ringmaster_protocol::{
     DbId, Decode, Destination, Encode, Envelope, Generation, Packet, PacketStyle, Reqid, Rsn, Srvid,
@@ -237,4 +244,64 @@ fn captured_deletion_and_pushed_record() {
     };
     assert_eq!(PushRecord::from_bytes(bytes), Ok(pushed));
     assert_eq!(pushed.to_bytes(), bytes);
+}
+
+#[test]
+fn captured_event_daemon_packets_say_and_encode_the_same() {
+    let text = |text: &'static str| Some(Text::new(text));
+    let (component, event) = (text("legacy"), text("monitor"));
+    let requests = [
+        ("STATUS request", 7, EventRequest::Status { component, event }),
+        (
+            "RUN request",
+            10,
+            EventRequest::Run {
+                component,
+                event,
+                args: None,
+                timeout_s: 30,
+                flags: RunFlags::NONE,
+            },
+        ),
+        (
+            "SCRIPT request",
+            11,
+            EventRequest::Script {
+                component,
+                script: text("10.dummy"),
+                action: ScriptAction::Enable,
+            },
+        ),
+    ];
+    for (title, reqid, request) in requests {
+        let bytes = example("9.27", title);
+        assert_eq!(frame_len(bytes, 4096), Ok(Some(bytes.len())));
+        assert_eq!(EventRequest::from_packet(bytes), Ok((reqid, request)), "{title}");
+        let mut encoded = Vec::new();
+        request.append_packet(reqid, &mut encoded);
+        assert_eq!(encoded, bytes, "{title}");
+    }
+
+    let time = |micros| Timeval { seconds: 0x6aff_b2c8, micros };
+    let script = ScriptStatus {
+        name: text("10.dummy"),
+        begin: time(0x1_bce1),
+        end: time(0x1_c1de),
+        result: 0,
+        output: text("hello from monitor\n"),
+    };
+    let never_ran = NonZeroI32::new(22).expect("EINVAL");
+    let ran = EventStatus { summary: 0, scripts: vec![script] };
+    let replies = [
+        ("STATUS reply (", 7, EventReply::Status { status: Ok(ran) }),
+        ("STATUS reply, event never ran", 8, EventReply::Status { status: Err(never_ran) }),
+        ("RUN reply", 10, EventReply::Run { result: 0 }),
+    ];
+    for (title, reqid, reply) in replies {
+        let bytes = example("9.27", title);
+        assert_eq!(EventReply::from_packet(bytes), Ok((reqid, reply.clone())), "{title}");
+        let mut encoded = Vec::new();
+        reply.append_packet(reqid, &mut encoded);
+        assert_eq!(encoded, bytes, "{title}");
+    }
 }
