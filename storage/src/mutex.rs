@@ -1,0 +1,507 @@
+//! The robust, process-shared mutexes in front of a mutex file.
+//!
+//! Role: map the area, initialise it, take and give back one mutex. In which order and what the
+//! all-record word means for a chain: `lock.rs`. Sleeping on one: `wait.rs`.
+//! Owner: the area is shared by all threads of the process; a *held* mutex belongs to one thread.
+//! Invariants
+//! - The area is mapped once and never moves or shrinks; every guard keeps it mapped, for the
+//!   kernel and the C library find held mutexes by address (spec 5.9).
+//! - A guard is neither sent nor shared between threads: only the thread that locked may unlock.
+//! - A mutex whose owner died is made consistent at once. Nothing that it protected is repaired
+//!   here: list surgery is range-checked by its readers, commits are rolled back by recovery.
+//! - Other processes change every word at any time; all access to words is atomic.
+//!
+//! Origin: `docs/spec/tdb-format.md` 5; lib/tdb/common/mutex.c (behaviour only).
+
+mod layout;
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI16, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+use thiserror::Error;
+
+use layout::{ALLRECORD_STATE, MUTEX_LEN};
+pub use layout::{AllRecordState, OWNER, OWNER_DIED, Slot, WAITERS, area_len};
+
+/// Why a mutex could not be taken, other than by being busy.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MutexError {
+    /// This thread holds it already. A bookkeeping error of ours.
+    #[error("the mutex of {slot:?} is already held by this thread")]
+    AlreadyHeld {
+        /// Which.
+        slot: Slot,
+    },
+    /// Somebody unlocked it after its owner's death without repairing it: it can never be locked
+    /// again, until all processes close the file and the next opener initialises the mutexes.
+    #[error("the mutex of {slot:?} is unrecoverable; close the database everywhere and reopen it")]
+    NotRecoverable {
+        /// Which.
+        slot: Slot,
+    },
+    /// Its word (or the all-record state word) has a value that no process writes: the area was
+    /// overwritten.
+    #[error("the mutex of {slot:?} is damaged; close the database everywhere and reopen it")]
+    Broken {
+        /// Which.
+        slot: Slot,
+    },
+    /// The C library refused.
+    #[error("cannot lock the mutex of {slot:?}")]
+    System {
+        /// Which.
+        slot: Slot,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why the area of a file cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AreaError {
+    /// This machine's C library or processor has other mutexes than the ones in the file.
+    #[error("robust mutexes of this file format need glibc on x86-64 or aarch64: {reason}")]
+    Unsupported {
+        /// What was different.
+        reason: &'static str,
+    },
+    /// The header's `mutex_size` is not what this machine computes.
+    #[error(
+        "mutex area of {found} bytes, this machine needs {expected} (other processor or page size?)"
+    )]
+    Size {
+        /// In the header.
+        found: u32,
+        /// What [`area_len`] gives.
+        expected: u32,
+    },
+    /// The file ends inside the area.
+    #[error("the file of {file_len} bytes ends inside the mutex area of {area_len} bytes")]
+    Truncated {
+        /// Size of the file.
+        file_len: u64,
+        /// Size of the area.
+        area_len: u32,
+    },
+    /// The kernel refused.
+    #[error("cannot map the mutex area")]
+    Map(#[source] io::Error),
+    /// The C library refused to initialise a mutex.
+    #[error("cannot initialise a mutex")]
+    Initialise(#[source] io::Error),
+}
+
+/// The mapped area of one file.
+#[derive(Debug)]
+pub struct MutexArea {
+    map: MmapRaw,
+    hash_size: u32,
+    /// Unlocks that found the mutex no longer ours (spec 11.2: an administrator's tool initialised
+    /// it under us). Exclusion was lost for a moment: the caller must look.
+    lost: AtomicU64,
+}
+
+impl MutexArea {
+    /// Maps the area of an open file whose header says `mutex_size`. The file must be open for
+    /// reading and writing and must not be truncated while the area lives (hold ACTIVE).
+    ///
+    /// # Errors
+    /// [`AreaError`].
+    pub fn map(
+        file: &File,
+        hash_size: u32,
+        mutex_size: u32,
+        page_size: u32,
+    ) -> Result<Arc<Self>, AreaError> {
+        supported()?;
+        let expected = area_len(hash_size, page_size).unwrap_or(u32::MAX);
+        if mutex_size != expected {
+            return Err(AreaError::Size { found: mutex_size, expected });
+        }
+        let file_len = file.metadata().map_err(AreaError::Map)?.len();
+        if file_len < u64::from(mutex_size) {
+            return Err(AreaError::Truncated { file_len, area_len: mutex_size });
+        }
+        let map =
+            MmapOptions::new().len(mutex_size as usize).map_raw(file).map_err(AreaError::Map)?;
+        Ok(Arc::new(Self { map, hash_size, lost: AtomicU64::new(0) }))
+    }
+
+    /// Number of chains.
+    #[must_use]
+    pub fn hash_size(&self) -> u32 {
+        self.hash_size
+    }
+
+    /// How often an unlock found the mutex in other hands.
+    #[must_use]
+    pub fn lost_count(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Makes all mutexes new and the all-record word free, byte for byte as libtdb does. Only for
+    /// who holds ACTIVE for writing (nobody else has the file open): held mutexes would be lost.
+    ///
+    /// # Errors
+    /// [`AreaError::Initialise`].
+    pub fn initialise(&self) -> Result<(), AreaError> {
+        let attributes = Attributes::new().map_err(AreaError::Initialise)?;
+        self.initialise_slot(Slot::Freelist, &attributes)?;
+        for chain in 0..self.hash_size {
+            self.initialise_slot(Slot::Chain(chain), &attributes)?;
+        }
+        self.set_state(AllRecordState::Free);
+        self.initialise_slot(Slot::AllRecords, &attributes)
+    }
+
+    fn initialise_slot(&self, slot: Slot, attributes: &Attributes) -> Result<(), AreaError> {
+        // SAFETY: `mutex` points to a whole, aligned `pthread_mutex_t` inside the mapping; the
+        // caller of `initialise` says that nobody uses it; the attributes are initialised.
+        let code = unsafe { libc::pthread_mutex_init(self.mutex(slot), &raw const attributes.0) };
+        if code == 0 { Ok(()) } else { Err(AreaError::Initialise(errno(code))) }
+    }
+
+    /// Takes the mutex if nobody has it. Forgets other sleepers: who has *slept* for the mutex
+    /// must take it by `wait::FutexWait`, which knows the rule.
+    ///
+    /// # Errors
+    /// [`MutexError`]; `None` is busy.
+    pub fn try_lock(self: &Arc<Self>, slot: Slot) -> Result<Option<MutexGuard>, MutexError> {
+        // SAFETY: `mutex` points to a whole, aligned `pthread_mutex_t` inside the mapping, which
+        // is initialised (the header announced the feature) and stays mapped (`self` is an Arc
+        // that the guard keeps).
+        let code = unsafe { libc::pthread_mutex_trylock(self.mutex(slot)) };
+        self.taken(slot, code)
+    }
+
+    /// Takes the mutex, sleeping as long as it takes. Never on a shard thread.
+    ///
+    /// # Errors
+    /// [`MutexError`].
+    pub fn lock(self: &Arc<Self>, slot: Slot) -> Result<MutexGuard, MutexError> {
+        // SAFETY: as in `try_lock`.
+        let code = unsafe { libc::pthread_mutex_lock(self.mutex(slot)) };
+        let busy = || MutexError::System { slot, source: errno(libc::EBUSY) };
+        self.taken(slot, code)?.ok_or_else(busy)
+    }
+
+    fn taken(self: &Arc<Self>, slot: Slot, code: i32) -> Result<Option<MutexGuard>, MutexError> {
+        let owner_died = match code {
+            0 => false,
+            libc::EBUSY => return Ok(None),
+            libc::EOWNERDEAD => {
+                // SAFETY: as in `try_lock`; this thread owns the mutex (EOWNERDEAD says so).
+                let repaired = unsafe { libc::pthread_mutex_consistent(self.mutex(slot)) };
+                if repaired != 0 {
+                    return Err(MutexError::System { slot, source: errno(repaired) });
+                }
+                true
+            }
+            libc::EDEADLK => return Err(MutexError::AlreadyHeld { slot }),
+            libc::ENOTRECOVERABLE => return Err(MutexError::NotRecoverable { slot }),
+            code => return Err(MutexError::System { slot, source: errno(code) }),
+        };
+        Ok(Some(MutexGuard { area: Arc::clone(self), slot, owner_died, _thread: PhantomData }))
+    }
+
+    /// The word that says who holds the mutex: [`OWNER`], [`WAITERS`], [`OWNER_DIED`].
+    #[must_use]
+    pub fn lock_word(&self, slot: Slot) -> u32 {
+        self.word(slot).load(Ordering::Acquire)
+    }
+
+    /// Sets the waiters bit if the word is still `expected`; `false` if it changed meanwhile.
+    pub(crate) fn mark_waiters(&self, slot: Slot, expected: u32) -> bool {
+        let marked = expected | WAITERS;
+        let order = Ordering::AcqRel;
+        self.word(slot).compare_exchange(expected, marked, order, Ordering::Acquire).is_ok()
+    }
+
+    /// Sets the waiters bit as long as somebody owns the mutex. A word without an owner is left
+    /// alone: the bit on a free mutex would make it look locked by nobody, for ever.
+    pub(crate) fn keep_waiters(&self, slot: Slot) {
+        let owned = |word: u32| (word & OWNER != 0).then_some(word | WAITERS);
+        // An `Err` is the word without an owner: nothing to mark.
+        let _ = self.word(slot).fetch_update(Ordering::AcqRel, Ordering::Acquire, owned);
+    }
+
+    /// Wakes up to `count` sleepers of the mutex; harmless at any time. Returns how many.
+    pub fn wake(&self, slot: Slot, count: i32) -> usize {
+        let word = self.word(slot).as_ptr();
+        // SAFETY: FUTEX_WAKE only reads the address as a key; `word` is aligned and mapped.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count) };
+        usize::try_from(woken).unwrap_or(0)
+    }
+
+    /// Wakes every sleeper of every mutex, who then look again. For the opener of a file that
+    /// others have open: a daemon that was killed after a wake-up reached it and before it took
+    /// the mutex has left the others asleep on a free mutex, and nothing else wakes them.
+    pub fn wake_everybody(&self) {
+        for chain in 0..self.hash_size {
+            self.wake(Slot::Chain(chain), i32::MAX);
+        }
+        self.wake(Slot::Freelist, i32::MAX);
+        self.wake(Slot::AllRecords, i32::MAX);
+    }
+
+    /// Sleeps until the word is no longer `value`, somebody wakes us, a signal comes or the time
+    /// is over. The answer says no more than "look again", except [`FutexWake::Woken`]: a wake-up
+    /// was consumed and must be used or passed on.
+    pub(crate) fn sleep_on(&self, slot: Slot, value: u32, at_most: Option<Duration>) -> FutexWake {
+        let limit = at_most.map(|time| libc::timespec {
+            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(time.subsec_nanos()),
+        });
+        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let word = self.word(slot).as_ptr();
+        // SAFETY: `word` is aligned and mapped for as long as `self` lives; `limit` is null or
+        // points to a timespec that outlives the call.
+        let status =
+            unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, value, limit) };
+        if status == 0 { FutexWake::Woken } else { FutexWake::LookAgain }
+    }
+
+    /// Address and meaning of a lock word for somebody else's wait (the ring).
+    pub(crate) fn word_address(&self, slot: Slot) -> *const u32 {
+        self.word(slot).as_ptr().cast_const()
+    }
+
+    /// The all-record state word.
+    #[must_use]
+    pub fn state(&self) -> AllRecordState {
+        AllRecordState::from_word(self.state_word().load(Ordering::SeqCst))
+    }
+
+    /// Writes the all-record state word. Only under the mutex of [`Slot::AllRecords`].
+    pub(crate) fn set_state(&self, state: AllRecordState) {
+        self.state_word().store(state.word(), Ordering::SeqCst);
+    }
+
+    fn state_word(&self) -> &AtomicI16 {
+        let word = self.at(ALLRECORD_STATE).cast::<i16>();
+        // SAFETY: inside the mapping and 2-aligned (const assert in `layout`); the mapping lives
+        // as long as `&self`; this process touches the word only atomically.
+        unsafe { AtomicI16::from_ptr(word) }
+    }
+
+    fn word(&self, slot: Slot) -> &AtomicU32 {
+        let word = self.mutex(slot).cast::<u32>();
+        // SAFETY: the lock word is the first member of a mutex (checked by `supported`), inside
+        // the mapping and 8-aligned; the mapping lives as long as `&self`; the C library and the
+        // kernel touch the word only atomically.
+        unsafe { AtomicU32::from_ptr(word) }
+    }
+
+    fn mutex(&self, slot: Slot) -> *mut libc::pthread_mutex_t {
+        let offset = slot.offset(self.hash_size).expect("chain below the hash size");
+        self.at(offset).cast()
+    }
+
+    fn at(&self, offset: u32) -> *mut u8 {
+        let offset = offset as usize;
+        assert!(offset + MUTEX_LEN as usize <= self.map.len(), "offset inside the mutex area");
+        // SAFETY: `offset` is inside the mapping (asserted).
+        unsafe { self.map.as_mut_ptr().add(offset) }
+    }
+}
+
+/// How a sleep on a lock word ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FutexWake {
+    /// An unlocker (or somebody passing on) woke exactly us: use it or pass it on.
+    Woken,
+    /// The word had changed before, a signal, a timeout: nothing was consumed.
+    LookAgain,
+}
+
+/// A held mutex. Dropping it unlocks.
+#[derive(Debug)]
+pub struct MutexGuard {
+    area: Arc<MutexArea>,
+    slot: Slot,
+    owner_died: bool,
+    /// A mutex belongs to the thread that locked it.
+    _thread: PhantomData<*const ()>,
+}
+
+impl MutexGuard {
+    /// Which mutex.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// `true` if the last owner died holding it: what it protects may be half done.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+
+    /// The area the mutex lies in.
+    #[must_use]
+    pub fn area(&self) -> &Arc<MutexArea> {
+        &self.area
+    }
+}
+
+impl Drop for MutexGuard {
+    fn drop(&mut self) {
+        // SAFETY: the mutex is mapped (the guard keeps the area) and was locked by this thread
+        // (the guard cannot leave it). EPERM (spec 11.2) is answered, not undefined: the mutex
+        // is of the error-checking kind.
+        let code = unsafe { libc::pthread_mutex_unlock(self.area.mutex(self.slot)) };
+        if code != 0 {
+            self.area.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// While this lives, the kernel knows that the calling thread is about to take the mutex: if the
+/// thread dies with the mutex free, it wakes the next sleeper, so a wake-up that had reached the
+/// thread is not lost. The C library does the same inside its own lock call.
+pub(crate) struct Attempt {
+    /// Also says: stay on this thread.
+    head: *mut RobustList,
+    /// What `head` points into stays mapped.
+    _area: Arc<MutexArea>,
+}
+
+/// `struct robust_list_head` of the kernel's interface.
+#[repr(C)]
+struct RobustList {
+    list: *mut RobustList,
+    /// From an entry to its lock word.
+    futex_offset: libc::c_long,
+    /// Entry being locked or unlocked.
+    pending: *mut RobustList,
+}
+
+impl Attempt {
+    /// Announces the attempt. `None` if the kernel does not tell the list (then the protection is
+    /// missing, nothing else). A lock call of the C library on this thread takes it over, and ends
+    /// it when it returns.
+    pub(crate) fn announce(area: &Arc<MutexArea>, slot: Slot) -> Option<Self> {
+        let mut head: *mut RobustList = std::ptr::null_mut();
+        let mut len: libc::size_t = 0;
+        let this_thread: libc::c_long = 0;
+        let (head_out, len_out) = (&raw mut head, &raw mut len);
+        // SAFETY: the two out-pointers are live; thread 0 is the caller.
+        let status =
+            unsafe { libc::syscall(libc::SYS_get_robust_list, this_thread, head_out, len_out) };
+        if status != 0 || head.is_null() || len != size_of::<RobustList>() {
+            return None;
+        }
+        // SAFETY: the kernel gave the head that the C library registered for this thread; it
+        // lives as long as the thread and only this thread writes it.
+        let offset = unsafe { (*head).futex_offset };
+        let entry = area.mutex(slot).cast::<u8>().wrapping_offset(isize::try_from(-offset).ok()?);
+        // SAFETY: as above. The C library sets this field at the start of its own lock calls and
+        // clears it at their end, so between its calls the field is ours to use.
+        unsafe { (*head).pending = entry.cast() };
+        Some(Self { head, _area: Arc::clone(area) })
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // SAFETY: `head` is this thread's own list head (the value cannot leave the thread).
+        unsafe { (*self.head).pending = std::ptr::null_mut() };
+    }
+}
+
+/// Attributes of libtdb's mutexes: error-checking, process-shared, robust.
+struct Attributes(libc::pthread_mutexattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Self> {
+        let mut raw = std::mem::MaybeUninit::uninit();
+        // SAFETY: initialises the value `raw` points to.
+        checked(unsafe { libc::pthread_mutexattr_init(raw.as_mut_ptr()) })?;
+        // SAFETY: initialised by the call above, which succeeded.
+        let mut this = Self(unsafe { raw.assume_init() });
+        let attributes = &raw mut this.0;
+        // SAFETY: `attributes` points to initialised attributes, here and in the next two calls.
+        checked(unsafe {
+            libc::pthread_mutexattr_settype(attributes, libc::PTHREAD_MUTEX_ERRORCHECK)
+        })?;
+        // SAFETY: see above.
+        checked(unsafe {
+            libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
+        })?;
+        // SAFETY: see above.
+        checked(unsafe {
+            libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST)
+        })?;
+        Ok(this)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, destroyed once.
+        unsafe { libc::pthread_mutexattr_destroy(&raw mut self.0) };
+    }
+}
+
+/// Says once per process whether the mutexes of this machine are those of the file format: a
+/// thread dies holding one, and the lock word is looked at on the way. (libtdb forks a child for
+/// this question and leaves a signal handler behind.)
+///
+/// # Errors
+/// [`AreaError::Unsupported`] with what was different.
+pub fn supported() -> Result<(), AreaError> {
+    static ANSWER: std::sync::OnceLock<Result<(), &'static str>> = std::sync::OnceLock::new();
+    ANSWER.get_or_init(probe).map_err(|reason| AreaError::Unsupported { reason })
+}
+
+fn probe() -> Result<(), &'static str> {
+    if !cfg!(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))) {
+        return Err("this program was built for another C library or processor");
+    }
+    let len = area_len(1, 4096).ok_or("no area size")?;
+    let map = MmapOptions::new().len(len as usize).map_anon().map_err(|_| "no memory")?;
+    let area = Arc::new(MutexArea { map: map.into(), hash_size: 1, lost: AtomicU64::new(0) });
+    area.initialise().map_err(|_| "robust shared mutexes cannot be made")?;
+    let slot = Slot::Chain(0);
+    let guard = area.try_lock(slot).map_err(|_| "lock failed")?.ok_or("new mutex is busy")?;
+    // SAFETY: no preconditions.
+    let own_id = unsafe { libc::gettid() };
+    if u32::try_from(own_id) != Ok(area.lock_word(slot)) {
+        return Err("the lock word is not where it should be");
+    }
+    if !matches!(area.try_lock(slot), Err(MutexError::AlreadyHeld { .. })) {
+        return Err("relocking is not detected");
+    }
+    drop(guard);
+    if area.lock_word(slot) != 0 {
+        return Err("the lock word of a free mutex is not 0");
+    }
+    let other = Arc::clone(&area);
+    let died = std::thread::spawn(move || other.try_lock(slot).map(std::mem::forget)).join();
+    if !matches!(died, Ok(Ok(()))) {
+        return Err("a second thread could not lock");
+    }
+    match area.lock(slot) {
+        Ok(guard) if guard.owner_died() => Ok(()),
+        _ => Err("an owner's death is not noticed"),
+    }
+}
+
+fn checked(code: i32) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(errno(code)) }
+}
+
+fn errno(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+#[cfg(test)]
+mod tests;
