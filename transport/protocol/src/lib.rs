@@ -14,6 +14,7 @@ pub mod address;
 pub mod call;
 pub mod capabilities;
 pub mod connection;
+pub mod control;
 pub mod control_packet;
 pub mod database;
 pub mod eventd;
