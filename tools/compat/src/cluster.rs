@@ -65,6 +65,9 @@ impl Cluster {
         let cluster = Self::prepare(config)?;
         for node in cluster.nodes() {
             node.start()?;
+            if cluster.config.first_leads && node.index() == 0 {
+                cluster.wait_for_leader(node)?;
+            }
         }
         cluster.settle()?;
         Ok(cluster)
@@ -156,6 +159,14 @@ impl Cluster {
             None
         });
         settled.with_context(|| format!("{obstacle}\n{}", self.log_tails()))
+    }
+
+    fn wait_for_leader(&self, node: Node<'_>) -> Result<()> {
+        let own = format!("{}\n", node.index());
+        let leads = wait_until("the first node leads", self.config.start_timeout, || {
+            node.tool(&["leader"]).ok().filter(|output| output.stdout == own).map(drop)
+        });
+        leads.with_context(|| node.log_tail(40))
     }
 
     /// Last lines of every node's log, for error messages.

@@ -11,6 +11,11 @@
 //! 12.3 and 15.1 (test mode).
 #![forbid(unsafe_code)]
 
+pub mod case;
 pub mod cluster;
+pub mod column;
+pub mod expected;
+pub mod normalise;
 pub mod prerequisite;
 pub mod run;
+pub mod runner;

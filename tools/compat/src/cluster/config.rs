@@ -66,6 +66,8 @@ pub struct Config {
     pub public_addresses: Vec<Vec<String>>,
     /// Whether the nodes share a cluster lock file.
     pub cluster_lock: bool,
+    /// Whether node 0 becomes leader before the others start: without it any node may lead.
+    pub first_leads: bool,
     /// Seconds without a leader broadcast before an election. C's default is 5; below 3 a busy
     /// machine elects for nothing.
     pub leader_timeout_s: u32,
@@ -91,6 +93,7 @@ impl Config {
             subjects: vec![Subject::CDaemon; nodes],
             public_addresses: Vec::new(),
             cluster_lock: true,
+            first_leads: false,
             leader_timeout_s: 5,
             tunables: Vec::new(),
             extra_conf: String::new(),
@@ -136,6 +139,13 @@ impl Config {
     #[must_use]
     pub fn script(mut self, name: &str, text: &str) -> Self {
         self.scripts.push(Script { name: name.into(), text: text.into(), enabled: true });
+        self
+    }
+
+    /// Node 0 leads, for output that names the leader.
+    #[must_use]
+    pub fn first_leads(mut self) -> Self {
+        self.first_leads = true;
         self
     }
 
