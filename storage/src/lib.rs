@@ -15,3 +15,4 @@ pub mod store;
 pub mod transaction;
 pub mod traverse;
 pub mod wait;
+pub mod whole;
