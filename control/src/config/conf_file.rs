@@ -20,6 +20,20 @@ pub enum Entry {
     /// `name = value`; both trimmed. The value may be empty; the name too (after a continued
     /// empty line), and then it matches nothing.
     Setting { line: u32, name: Vec<u8>, value: Vec<u8> },
+    /// A line without `=`, trimmed. C skips it in `ctdb.conf` and complains in a tunables file.
+    Bare { line: u32, text: Vec<u8> },
+}
+
+impl Entry {
+    /// Where the entry began, from 1.
+    #[must_use]
+    pub const fn line(&self) -> u32 {
+        match self {
+            Self::Section { line, .. } | Self::Setting { line, .. } | Self::Bare { line, .. } => {
+                *line
+            }
+        }
+    }
 }
 
 /// Why C stops reading in the middle of a file.
@@ -42,8 +56,6 @@ pub struct Stop {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     pub entries: Vec<Entry>,
-    /// Lines without `=`, which C skips silently: line number and text.
-    pub skipped: Vec<(u32, Vec<u8>)>,
     pub stopped: Option<Stop>,
 }
 
@@ -57,6 +69,15 @@ pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|&b| !is_space(b)).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(|&b| !is_space(b)).map_or(start, |last| last + 1);
     &bytes[start..end]
+}
+
+/// Lines of the files C reads with `file_lines_load()`: number from 1 and text. A carriage return
+/// or a NUL ends the text of its line.
+pub(crate) fn plain_lines(text: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    (1u32..).zip(text.split(|&b| b == b'\n')).map(|(line, content)| {
+        let end = content.iter().position(|&b| b == b'\r' || b == 0);
+        (line, &content[..end.unwrap_or(content.len())])
+    })
 }
 
 /// Splits a file into entries by C's rules.
@@ -79,7 +100,9 @@ pub fn parse(text: &[u8]) -> Parsed {
             continue;
         }
         match content.iter().position(|&b| b == b'=') {
-            None => parsed.skipped.push((line, trimmed(content).to_vec())),
+            None => {
+                parsed.entries.push(Entry::Bare { line, text: trimmed(content).to_vec() });
+            }
             Some(0) => {
                 parsed.stopped = Some(Stop { line, reason: StopReason::NoName });
                 break;
@@ -157,6 +180,7 @@ mod tests {
                 Entry::Setting { name, value, .. } => {
                     (String::from_utf8(name).unwrap(), String::from_utf8(value).unwrap())
                 }
+                Entry::Bare { text, .. } => ("bare".into(), String::from_utf8(text).unwrap()),
             })
             .collect()
     }
@@ -209,22 +233,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_equals_sign_is_skipped_and_remembered() {
+    fn a_line_without_equals_sign_is_an_entry_of_its_own() {
         let parsed = parse(b"[a]\n\nfoo  bar \nb=c\n");
-        assert_eq!(parsed.skipped, [(3, b"foo bar".to_vec())]);
-        assert_eq!(parsed.entries.len(), 2);
+        assert_eq!(parsed.entries[1], Entry::Bare { line: 3, text: b"foo bar".to_vec() });
+        assert_eq!(parsed.entries.len(), 3);
     }
 
     #[test]
     fn an_entry_carries_the_line_it_began_on() {
         let parsed = parse(b"# x\n[a]\nb = c \\\n d\ne = f\n");
-        let lines: Vec<u32> = parsed
-            .entries
-            .iter()
-            .map(|entry| match entry {
-                Entry::Section { line, .. } | Entry::Setting { line, .. } => *line,
-            })
-            .collect();
+        let lines: Vec<u32> = parsed.entries.iter().map(Entry::line).collect();
         assert_eq!(lines, [2, 3, 5]);
     }
 }

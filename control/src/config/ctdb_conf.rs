@@ -129,15 +129,13 @@ pub fn load(
         match entry {
             Entry::Section { line, name } => loader.enter(*line, name),
             Entry::Setting { line, name, value } => loader.set(*line, name, value),
+            Entry::Bare { line, text } => loader.findings.push(Finding::new(
+                *line,
+                Severity::Warning,
+                format!("\"{}\" has no \"=\" and is ignored", shown(text)),
+                "write \"option = value\", or put # before it to make it a comment",
+            )),
         }
-    }
-    for (line, content) in &parsed.skipped {
-        loader.findings.push(Finding::new(
-            *line,
-            Severity::Warning,
-            format!("\"{}\" has no \"=\" and is ignored", shown(content)),
-            "write \"option = value\", or put # before it to make it a comment",
-        ));
     }
     if let Some(stop) = parsed.stopped {
         loader.findings.push(stop_finding(stop));

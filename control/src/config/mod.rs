@@ -12,10 +12,15 @@
 pub mod conf_file;
 pub mod ctdb_conf;
 pub mod finding;
+pub mod home_nodes;
 pub mod log_level;
+pub mod native_conf;
+pub mod nodes;
 pub mod options;
 pub mod paths;
+pub mod public_addresses;
 pub mod settings;
+pub mod tunables_file;
 
 pub use finding::{Finding, Severity};
 pub use log_level::LogLevel;
