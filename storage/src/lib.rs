@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod chain;
+pub mod check;
 pub mod engine;
 pub mod format;
 pub mod freelist;
@@ -11,6 +12,8 @@ pub mod lock;
 pub mod map;
 pub mod mutex;
 pub mod recovery;
+pub mod repair;
+pub mod rescue;
 pub mod store;
 pub mod transaction;
 pub mod traverse;

@@ -64,7 +64,9 @@ pub(super) fn place<S: Store>(
         file_len: cache.len(),
     };
     let old_len = cache.file_len();
-    let area = Area::load(store)?
+    // As the transaction sees it: a repair may have taken the pointer away.
+    let view = Overlay::new(cache, store);
+    let area = Area::load(&view)?
         .filter(|area| matches!(area.magic, MAGIC_RECOVERY | MAGIC_RECOVERY_IDLE));
     let mut data_len = payload_len(cache, u32::MAX).ok_or_else(too_large)?;
     let mut offset = None;
@@ -80,7 +82,7 @@ pub(super) fn place<S: Store>(
         if end == u64::from(cache.len()) {
             offset = Some(area.offset);
         } else {
-            give_back(&Overlay::new(cache, store), layout, &area)?;
+            give_back(&view, layout, &area)?;
             // Giving it back may have changed further blocks.
             data_len = payload_len(cache, u32::MAX).ok_or_else(too_large)?;
         }
