@@ -3,3 +3,5 @@
 
 pub mod corpus;
 pub mod counting;
+pub mod driver;
+pub mod families;
