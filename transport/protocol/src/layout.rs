@@ -175,6 +175,9 @@ macro_rules! wire_struct {
         }
 
         $crate::layout::fixed_codec!($name);
+
+        #[cfg(test)]
+        $crate::arbitrary::arbitrary_struct!($name { $($field: $ty),+ });
     };
 }
 
@@ -215,6 +218,9 @@ macro_rules! fixed_newtype {
             }
         }
         $crate::layout::fixed_codec!($name);
+
+        #[cfg(test)]
+        $crate::arbitrary::arbitrary_struct!($name($inner));
     )+};
 }
 
@@ -264,6 +270,15 @@ macro_rules! wire_enum {
             }
         }
         $crate::layout::fixed_codec!($name);
+
+        #[cfg(test)]
+        impl proptest::arbitrary::Arbitrary for $name {
+            type Parameters = ();
+            type Strategy = proptest::sample::Select<Self>;
+            fn arbitrary_with((): ()) -> Self::Strategy {
+                proptest::sample::select(vec![$(Self::$variant),+])
+            }
+        }
     };
 }
 

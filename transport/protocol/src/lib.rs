@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+#[cfg(test)]
+mod arbitrary;
 pub mod call;
 pub mod capabilities;
 pub mod connection;
