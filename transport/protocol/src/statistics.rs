@@ -243,3 +243,28 @@ impl<'a> Decode<'a> for DbStatistics<'a> {
         Ok(statistics)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_history_has_the_size_of_the_c_daemons() {
+        let history = StatisticsHistory(vec![Statistics::default(); StatisticsHistory::SLOTS]);
+        assert_eq!(history.encoded_len(), 48_808);
+        assert_eq!(DbStatistics::default().encoded_len(), 464);
+    }
+
+    #[test]
+    fn slots_beyond_the_count_have_no_key() {
+        let mut bytes = DbStatistics {
+            hot_keys: [HotKey { count: 1, key: b"k" }; HOT_KEYS],
+            ..DbStatistics::default()
+        }
+        .to_bytes();
+        bytes[216] = 2;
+        let decoded = DbStatistics::from_bytes(&bytes).unwrap();
+        let used: Vec<_> = decoded.hot_keys.iter().filter(|hot| !hot.key.is_empty()).collect();
+        assert_eq!(used.len(), 2);
+    }
+}

@@ -83,12 +83,12 @@ macro_rules! define_strategies {
         $number:literal $status:ident $($name:ident $($variant:ident $size:expr =>
             [$($request:ty)?] -> [$($reply:ty)?])?)?;
     )*) => {
-        fn requests<'a>() -> Vec<BoxedStrategy<ControlRequest<'static>>> {
+        fn requests() -> Vec<BoxedStrategy<ControlRequest<'static>>> {
             vec![$($($(
                 define_strategies!(@value ControlRequest::$variant $(, $request)?),
             )?)?)*]
         }
-        fn replies<'a>() -> Vec<BoxedStrategy<ControlReply<'static>>> {
+        fn replies() -> Vec<BoxedStrategy<ControlReply<'static>>> {
             vec![$($($(
                 define_strategies!(@value ControlReply::$variant $(, $reply)?),
             )?)?)*]
