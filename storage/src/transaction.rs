@@ -24,6 +24,7 @@ use thiserror::Error;
 
 pub use overlay::Overlay;
 
+use crate::engine::AccessError;
 use crate::format::{Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE};
 use crate::recovery::{MAGIC_FIELD, Recovery, RecoveryError};
 use crate::store::{Store, StoreError, SyncPoint};
@@ -63,6 +64,9 @@ pub enum TransactionError {
         /// Logical size of the file.
         file_len: u32,
     },
+    /// The old recovery area could not be given back. Cancel the transaction.
+    #[error("cannot release the old recovery area")]
+    Release(#[from] AccessError),
     /// The file could not be read, written or extended. Cancel the transaction.
     #[error("cannot access the database")]
     Store(#[from] StoreError),

@@ -10,10 +10,12 @@
 
 use super::TransactionError;
 use super::overlay::{Block, Cache, Overlay};
+use crate::engine::{Engine, Policy};
 use crate::format::{
-    FREELIST_TOP, Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE, Magic, PAD_WORD, RECORD_LEN,
-    RECOVERY_HEAD, RecordHeader, TAILER_LEN, expansion,
+    Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE, RECORD_LEN, RECOVERY_HEAD, RecordHeader,
+    TAILER_LEN, expansion,
 };
+use crate::lock::NoLocks;
 use crate::recovery::Area;
 use crate::store::{Store, StoreError};
 
@@ -82,7 +84,11 @@ pub(super) fn place<S: Store>(
         if end == u64::from(cache.len()) {
             offset = Some(area.offset);
         } else {
-            give_back(&view, layout, &area)?;
+            let mut locks = NoLocks::default();
+            let policy = Policy::default();
+            let mut engine = Engine { store: &view, locks: &mut locks, layout: *layout, policy };
+            let record = RecordHeader::from_words(view.read_words(area.offset)?);
+            engine.free(area.offset, &record)?;
             // Giving it back may have changed further blocks.
             data_len = payload_len(cache, u32::MAX).ok_or_else(too_large)?;
         }
@@ -132,33 +138,4 @@ pub(super) fn fill<S: Store>(
     store.write(place.offset, &log)?;
     cache.overwrite(place.offset, &log);
     Ok(())
-}
-
-/// Gives an abandoned area to the freelist (spec 2.7): merged into a free left neighbour, else
-/// linked at the head. Works on the transaction's view, so it is undone with it.
-fn give_back<S: Store>(store: &S, layout: &Layout, area: &Area) -> Result<(), StoreError> {
-    let Some(total) = area.rec_len.checked_add(RECORD_LEN) else { return Ok(()) };
-    let tailer = u64::from(area.offset) + u64::from(total) - u64::from(TAILER_LEN);
-    store.write_u32(u32::try_from(tailer).unwrap_or(u32::MAX), total)?;
-    let in_front = area.offset.saturating_sub(TAILER_LEN);
-    if in_front > layout.data_start() {
-        let left_total = store.read_u32(in_front)?;
-        let left = area.offset.checked_sub(left_total).filter(|left| *left >= layout.data_start());
-        if let Some(left) = left.filter(|_| left_total != 0 && left_total != PAD_WORD) {
-            let mut header = RecordHeader::from_words(store.read_words(left)?);
-            if header.magic == Magic::Free
-                && let Some(merged) = header.rec_len.checked_add(total)
-            {
-                header.rec_len = merged;
-                store.write_words(left, header.words())?;
-                let tailer = header.tailer_offset(left).unwrap_or(u32::MAX);
-                return store.write_u32(tailer, merged.saturating_add(RECORD_LEN));
-            }
-        }
-    }
-    let mut header = RecordHeader::from_words(store.read_words(area.offset)?);
-    header.magic = Magic::Free;
-    header.next = store.read_u32(FREELIST_TOP)?;
-    store.write_words(area.offset, header.words())?;
-    store.write_u32(FREELIST_TOP, area.offset)
 }
