@@ -17,6 +17,7 @@
 
 mod area;
 mod overlay;
+mod repack;
 #[cfg(test)]
 mod tests;
 
