@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::format::{Layout, Magic, RecordHeader};
 use crate::lock::{LockError, Locks, TryLock};
+use crate::recovery::RecoveryError;
 use crate::store::{Store, StoreError};
 
 /// Why an operation on records failed.
@@ -36,6 +37,13 @@ pub enum AccessError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A commit was cut short: it must be undone before the data may be trusted. Handles that may
+    /// wait do so themselves; a shard has the database's worker do it and asks again.
+    #[error("the database holds an unfinished transaction that must be undone first")]
+    NeedsRecovery,
+    /// Undoing it failed.
+    #[error("cannot undo an unfinished transaction: {0}")]
+    Recovery(#[from] RecoveryError),
     /// Key and value together do not fit into 32 bits.
     #[error("record of {len} bytes is too large for a database")]
     TooLarge {

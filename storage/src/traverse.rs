@@ -13,6 +13,7 @@ use crate::chain::{Found, resize};
 use crate::engine::{AccessError, CycleGuard, Engine};
 use crate::format::{Magic, RECORD_LEN};
 use crate::lock::{LockError, LockKind, Locks, TryLock, Wait};
+use crate::recovery::needs_recovery;
 use crate::store::Store;
 
 /// Where a traverse stands. Finish it with [`Engine::end_traverse`] unless it ran to the end: it
@@ -186,17 +187,36 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         self.value_into(found, value)
     }
 
-    pub(crate) fn lock_chain_waiting(
-        &mut self,
-        chain: u32,
-        kind: LockKind,
-    ) -> Result<(), AccessError> {
-        match self.locks.lock_chain(chain, kind, Wait::Yes)? {
+    fn lock_chain_waiting(&mut self, chain: u32, kind: LockKind) -> Result<(), AccessError> {
+        match self.lock_chain_checked(chain, kind, Wait::Yes)? {
             TryLock::Granted => Ok(()),
             TryLock::Busy => {
                 let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
                 Err(LockError::System { what: "a chain", source }.into())
             }
         }
+    }
+
+    /// Locks a chain and makes sure that the data behind it may be trusted (spec 7.6).
+    ///
+    /// # Errors
+    /// [`AccessError::NeedsRecovery`] (nothing is locked then), [`AccessError::Lock`].
+    #[inline]
+    pub fn lock_chain_checked(
+        &mut self,
+        chain: u32,
+        kind: LockKind,
+        wait: Wait,
+    ) -> Result<TryLock, AccessError> {
+        let answer = self.locks.lock_chain(chain, kind, wait)?;
+        // Under ALLRECORD nobody commits, and who took that has looked already.
+        if answer == TryLock::Granted && !self.locks.holds_all_records() {
+            // What cannot be read cannot be trusted either: recovery says what is wrong.
+            if needs_recovery(self.store).unwrap_or(true) {
+                self.locks.unlock_chain(chain)?;
+                return Err(AccessError::NeedsRecovery);
+            }
+        }
+        Ok(answer)
     }
 }

@@ -45,6 +45,11 @@ impl FileStore {
         Ok(store)
     }
 
+    /// Where the logical file starts: size of the mutex area, 0 without.
+    pub fn start(&self) -> u32 {
+        u32::try_from(self.start).unwrap_or(u32::MAX)
+    }
+
     /// The mapping, for the mutexes in front of the logical file.
     pub fn map(&self) -> &SharedMap {
         &self.map

@@ -104,5 +104,16 @@ pub fn align(len: u32) -> Option<u32> {
     len.checked_next_multiple_of(ALIGNMENT)
 }
 
+/// Bytes of a new logical file: header, empty freelist, empty chains. `None` if the heads do not
+/// fit into 4 GiB.
+#[must_use]
+pub fn create_image(header: &Header) -> Option<Vec<u8>> {
+    let heads = header.hash_size.checked_mul(4)?.checked_add(4)?;
+    let len = heads.checked_add(HEADER_LEN)?;
+    let mut image = header.encode().to_vec();
+    image.resize(len as usize, 0);
+    Some(image)
+}
+
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ fn mapped(path: &Path, hash_size: u32, len: u32) -> Result<Arc<MutexArea>, AreaE
 }
 
 fn sample(name: &str) -> Vec<u8> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/spec/tdb-samples");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
     std::fs::read(dir.join(name)).unwrap()
 }
 

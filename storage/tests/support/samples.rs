@@ -1,6 +1,6 @@
 //! The sample files of the format's specification, and what libtdb makes of them.
 //!
-//! Role: unpack `docs/spec/tdb-samples` and read `expected.json`. Use from any test of this crate:
+//! Role: unpack `tests/samples` and read `expected.json`. Use from any test of this crate:
 //! `#[path = "support/samples.rs"] mod samples;`.
 //! Unpacking and digests use the programs `gzip` and `sha256sum`: no crate for two test helpers.
 #![allow(dead_code, unreachable_pub, missing_docs)]
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 /// Where the samples lie.
 pub fn directory() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/spec/tdb-samples"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples"))
 }
 
 /// The bytes of a sample, unpacked.
