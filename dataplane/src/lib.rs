@@ -6,4 +6,5 @@
 //! - Between shards there are only messages, over bounded queues with credit.
 #![forbid(unsafe_code)]
 
+pub mod record;
 pub mod shard;
