@@ -7,13 +7,23 @@
 //! - One [`FileLocks`] value is one lock owner: one open file description, one handle.
 //! - Lock order inside one file: TRANSACTION, ALLRECORD, OPEN | CHAIN, RECORD, FREELIST. Outside
 //!   that order nobody waits while holding: nothing detects a deadlock.
-//! - Nested requests only count; while ALLRECORD is held, chains and freelist need no lock.
+//! - Nested requests only count; while ALLRECORD is held, chains need no lock. The freelist does:
+//!   ALLRECORD does not cover it, and libtdb's `freelist_size` merges under it alone (spec 11.3).
 //!
 //! Origin: `docs/spec/tdb-format.md` 4 and 5.
+
+pub mod handle;
+pub(crate) mod range;
+pub(crate) mod tick;
 
 use std::io;
 
 use thiserror::Error;
+
+pub use handle::{HandleLocks, RingWait, WaitRefused};
+pub use range::Blocker;
+
+use crate::mutex::MutexError;
 
 /// Lock byte of opening, creating, committing and recovering.
 pub const OPEN_BYTE: u64 = 0;
@@ -85,6 +95,9 @@ pub enum LockError {
         /// Which lock.
         what: &'static str,
     },
+    /// A robust mutex is unusable.
+    #[error(transparent)]
+    Mutex(#[from] MutexError),
     /// The kernel or the C library refused.
     #[error("cannot lock {what}")]
     System {

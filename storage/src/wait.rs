@@ -1,8 +1,8 @@
 //! Waiting for a busy chain without blocking the shard that wants it.
 //!
 //! Role: a wait is an object that the caller parks. [`FutexWait`] is the protocol of sleeping on a
-//! lock word, for whoever can sleep on one (the ring, a thread). Which waits a handle may start:
-//! `lock.rs`.
+//! lock word, for whoever can sleep on one (the ring, a thread); [`ChainWaiter`] is a thread that
+//! waits for the shard. Which waits a handle may start: `lock/handle.rs`.
 //! Invariants
 //! - A consumed wake-up is used or passed on. Who takes a mutex after having slept for it sets the
 //!   waiters bit again: a lock by `pthread_mutex_trylock` alone forgets the other sleepers, and one
@@ -13,9 +13,13 @@
 //! Origin: `docs/spec/tdb-format.md` 5.5; futex(2). The rule about the waiters bit was found by
 //! experiment; `tests` holds the model that shows it necessary.
 
+pub(crate) mod thread;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+pub use thread::{ChainWaiter, EventFd, WaitLimit, WaitNotify, WaitState};
 
 use crate::limits::SLEEP_SLICE_MAX;
 use crate::lock::LockKind;
@@ -81,25 +85,21 @@ pub enum FutexStep {
     Sleep(FutexSleep),
 }
 
-/// The protocol of waiting for one chain of a mutex file: sleeps on the chain's mutex, and behind
-/// the holder of the all-record lock while there is one. Lives on the thread that will own the
-/// mutex; the sleeping itself may happen anywhere.
+/// The protocol of waiting for one mutex. Lives on the thread that will own it; the sleeping itself
+/// may happen anywhere.
 #[derive(Debug)]
-pub struct FutexWait {
+pub struct MutexWait {
     area: Arc<MutexArea>,
-    chain: u32,
-    kind: LockKind,
-    /// The mutex being waited for now.
-    at: Slot,
+    slot: Slot,
     /// Others may sleep on it too, so the bit must stay.
     slept: bool,
 }
 
-impl FutexWait {
-    /// A wait for a chain below the hash size. Nothing happens before [`FutexWait::step`].
+impl MutexWait {
+    /// A wait for a mutex of the area. Nothing happens before [`MutexWait::step`].
     #[must_use]
-    pub fn new(area: Arc<MutexArea>, chain: u32, kind: LockKind) -> Self {
-        Self { area, chain, kind, at: Slot::Chain(chain), slept: false }
+    pub fn new(area: Arc<MutexArea>, slot: Slot) -> Self {
+        Self { area, slot, slept: false }
     }
 
     /// Goes on: at first with [`FutexWake::LookAgain`], afterwards with how the sleep ended. A
@@ -108,58 +108,101 @@ impl FutexWait {
     /// # Errors
     /// [`MutexError`]; a consumed wake-up has been passed on.
     pub fn step(&mut self, woken: FutexWake) -> Result<FutexStep, MutexError> {
-        let slot = self.at;
-        self.advance().inspect_err(|_| {
-            if woken == FutexWake::Woken {
-                self.area.wake(slot, 1);
-            }
-        })
+        self.advance().inspect_err(|_| self.pass_on(woken))
     }
 
     fn advance(&mut self) -> Result<FutexStep, MutexError> {
         loop {
-            let Some(guard) = self.area.try_lock(self.at)? else {
-                match next(self.area.lock_word(self.at)) {
-                    Next::TryAgain => {}
-                    Next::Mark(word) => {
-                        // Changed meanwhile: the next round sees how.
-                        let _ = self.area.mark_waiters(self.at, word);
-                    }
-                    Next::Sleep(value) => {
-                        self.slept = true;
-                        let area = Arc::clone(&self.area);
-                        return Ok(FutexStep::Sleep(FutexSleep { area, slot: self.at, value }));
-                    }
-                    Next::Broken => return Err(MutexError::Broken { slot: self.at }),
+            if let Some(guard) = self.area.try_lock(self.slot)? {
+                if self.slept {
+                    self.area.keep_waiters(self.slot);
                 }
-                continue;
-            };
-            if self.slept {
-                self.area.keep_waiters(self.at);
+                return Ok(FutexStep::Acquired(guard));
             }
-            self.slept = false;
-            if self.at == Slot::AllRecords {
+            match next(self.area.lock_word(self.slot)) {
+                Next::TryAgain => {}
+                Next::Mark(word) => {
+                    // Changed meanwhile: the next round sees how.
+                    let _ = self.area.mark_waiters(self.slot, word);
+                }
+                Next::Sleep(value) => {
+                    self.slept = true;
+                    let area = Arc::clone(&self.area);
+                    return Ok(FutexStep::Sleep(FutexSleep { area, slot: self.slot, value }));
+                }
+                Next::Broken => return Err(MutexError::Broken { slot: self.slot }),
+            }
+        }
+    }
+
+    fn pass_on(&self, woken: FutexWake) {
+        if woken == FutexWake::Woken {
+            self.area.wake(self.slot, 1);
+        }
+    }
+
+    /// Sleeps on the calling thread until the mutex is held or the patience is over (`None`).
+    ///
+    /// # Errors
+    /// [`MutexError`].
+    pub(crate) fn on_this_thread(
+        mut self,
+        patience: &Patience<'_>,
+    ) -> Result<Option<MutexGuard>, MutexError> {
+        sleep_through(|woken| self.step(woken), patience)
+    }
+}
+
+/// The protocol of waiting for one chain of a mutex file: sleeps on the chain's mutex, and behind
+/// the holder of the all-record lock while there is one.
+#[derive(Debug)]
+pub struct FutexWait {
+    /// The mutex being waited for now: the chain's or that of all records.
+    current: MutexWait,
+    chain: u32,
+    kind: LockKind,
+}
+
+impl FutexWait {
+    /// A wait for a chain below the hash size. Nothing happens before [`FutexWait::step`].
+    #[must_use]
+    pub fn new(area: Arc<MutexArea>, chain: u32, kind: LockKind) -> Self {
+        Self { current: MutexWait::new(area, Slot::Chain(chain)), chain, kind }
+    }
+
+    /// Goes on, as [`MutexWait::step`].
+    ///
+    /// # Errors
+    /// [`MutexError`]; a consumed wake-up has been passed on.
+    pub fn step(&mut self, mut woken: FutexWake) -> Result<FutexStep, MutexError> {
+        loop {
+            let guard = match self.current.step(woken)? {
+                FutexStep::Acquired(guard) => guard,
+                FutexStep::Sleep(sleep) => return Ok(FutexStep::Sleep(sleep)),
+            };
+            woken = FutexWake::LookAgain; // the wake-up was used: the lock is proof
+            let area = Arc::clone(guard.area());
+            let then = if guard.slot() == Slot::AllRecords {
                 settle_all_records(&guard)?;
-                self.at = Slot::Chain(self.chain);
-            } else if self.area.state().admits(self.kind == LockKind::Write) {
+                Slot::Chain(self.chain)
+            } else if area.state().admits(self.kind == LockKind::Write) {
                 return Ok(FutexStep::Acquired(guard));
             } else {
                 // Somebody has all records: queue behind him, without the chain.
-                self.at = Slot::AllRecords;
-            }
+                Slot::AllRecords
+            };
+            drop(guard);
+            self.current = MutexWait::new(area, then);
         }
     }
 
     /// Gives up. `woken` says how the last sleep ended; who does not know says
     /// [`FutexWake::Woken`]: a wake-up too many is harmless, one too few is not.
     pub fn abandon(self, woken: FutexWake) {
-        if woken == FutexWake::Woken {
-            self.area.wake(self.at, 1);
-        }
+        self.current.pass_on(woken);
     }
 
-    /// Sleeps on the calling thread until the chain is held, the patience is over (`None`) or the
-    /// wait is impossible.
+    /// Sleeps on the calling thread until the chain is held or the patience is over (`None`).
     ///
     /// # Errors
     /// [`MutexError`].
@@ -167,23 +210,27 @@ impl FutexWait {
         mut self,
         patience: &Patience<'_>,
     ) -> Result<Option<MutexGuard>, MutexError> {
-        let (mut woken, mut attempt) = (FutexWake::LookAgain, None);
-        loop {
-            let step = self.step(woken);
-            drop(attempt.take());
-            match step? {
-                FutexStep::Acquired(guard) => return Ok(Some(guard)),
-                FutexStep::Sleep(sleep) => {
-                    let Some(slice) = patience.slice() else {
-                        self.abandon(FutexWake::LookAgain);
-                        return Ok(None);
-                    };
-                    // Between the wake-up and the lock call the kernel must know of the attempt.
-                    attempt = Attempt::announce(&sleep.area, sleep.slot);
-                    woken = sleep.on_this_thread(Some(slice));
-                }
-            }
-        }
+        sleep_through(|woken| self.step(woken), patience)
+    }
+}
+
+/// Carries the sleeps of a wait out on the calling thread.
+fn sleep_through(
+    mut step: impl FnMut(FutexWake) -> Result<FutexStep, MutexError>,
+    patience: &Patience<'_>,
+) -> Result<Option<MutexGuard>, MutexError> {
+    let (mut woken, mut attempt) = (FutexWake::LookAgain, None);
+    loop {
+        let next = step(woken);
+        drop(attempt.take());
+        let sleep = match next? {
+            FutexStep::Acquired(guard) => return Ok(Some(guard)),
+            FutexStep::Sleep(sleep) => sleep,
+        };
+        let Some(slice) = patience.slice() else { return Ok(None) };
+        // Between the wake-up and the lock call the kernel must know of the attempt.
+        attempt = Attempt::announce(&sleep.area, sleep.slot);
+        woken = sleep.on_this_thread(Some(slice));
     }
 }
 
