@@ -84,11 +84,17 @@ pub struct Engine<'a, S, L> {
 
 /// Ends a walk that has met the same offset again: Brent's cycle detection, which reads nothing
 /// twice. Offset 0 ends every list, so it never is the mark of a running walk.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CycleGuard {
     mark: u32,
     steps: u32,
     power: u32,
+}
+
+impl Default for CycleGuard {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl CycleGuard {

@@ -24,6 +24,9 @@ pub struct Cursor {
     chain: u32,
     /// Record stood on, 0 between chains.
     offset: u32,
+    /// Ends the walk of a chain that runs in a circle. What is stored meanwhile comes in front of
+    /// the cursor, so a whole chain never leads to the same offset twice.
+    circle: CycleGuard,
 }
 
 impl Cursor {
@@ -139,7 +142,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     ) -> Result<(), AccessError> {
         self.locks.hold_record(offset)?;
         self.end_traverse(cursor)?;
-        *cursor = Cursor { chain, offset };
+        *cursor = Cursor { chain, offset, ..Cursor::new() };
         Ok(())
     }
 
@@ -151,24 +154,24 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// From the record stood on to the next live one of the chain, which is locked.
     fn step(&mut self, cursor: &mut Cursor) -> Result<Option<Found>, AccessError> {
         let mut offset = if cursor.offset == 0 {
+            cursor.circle = CycleGuard::new();
             self.store.read_u32(self.layout.head_of(cursor.chain))?
         } else {
             let next = self.read_chained(cursor.offset)?.next;
             self.end_traverse(cursor)?;
             next
         };
-        let mut circle = CycleGuard::new();
         while offset != 0 {
             let header = self.read_chained(offset)?;
             if header.next == offset {
                 return Err(AccessError::Corrupt { offset, reason: "the record is its own next" });
             }
+            cursor.circle.check(offset)?;
             if header.magic == Magic::Live {
                 self.locks.hold_record(offset)?;
                 cursor.offset = offset;
                 return Ok(Some(Found { offset, header }));
             }
-            circle.check(offset)?;
             offset = header.next;
         }
         Ok(None)
