@@ -20,11 +20,12 @@ use ringmaster_protocol::control::{Control, ControlOpcode, ReplyBody, ReplyError
 use ringmaster_protocol::control_packet::{ControlFlags, ReqControl};
 use ringmaster_protocol::message::ReqMessage;
 use ringmaster_protocol::tunnel::{ReqTunnel, TunnelFlags};
-use ringmaster_protocol::{DbId, Destination, Encode, Packet, Pnn, Reqid, Srvid};
+use ringmaster_protocol::{DbId, Destination, Encode, Packet, Pnn, Reader, Reqid, Srvid};
 
 use crate::connection::{Connection, Inbox};
 use crate::error::{
-    CallError, ConnectError, ConnectionError, ControlError, MalformedReply, ReceiveError,
+    CallError, ConnectError, ConnectionError, ControlError, LeaderError, MalformedReply,
+    ReceiveError,
 };
 use crate::limits::TIMEOUT_DEFAULT;
 use crate::message::{Message, TunnelPacket};
@@ -40,6 +41,7 @@ pub struct Client {
     pnn: Pnn,
     timeout: Duration,
     handlers: BTreeMap<Srvid, Handler>,
+    reply_srvids: u32,
     /// The last reply: decoded values borrow from it.
     reply: Vec<u8>,
 }
@@ -115,6 +117,7 @@ impl Client {
             pnn: unknown,
             timeout,
             handlers: BTreeMap::new(),
+            reply_srvids: 0,
             reply: Vec::new(),
         };
         let answer = client.control::<kinds::GetPnn>(Destination::Current, &());
@@ -209,7 +212,7 @@ impl Client {
     /// Sends a control and does not wait yet: several can be on their way, to several nodes.
     ///
     /// # Errors
-    /// [`ControlError::Broadcast`], [`ControlError::TooManyRequests`].
+    /// [`ControlError::Broadcast`], [`ControlError::TooManyRequests`], [`ControlError::Connection`].
     pub fn start<K: Control>(
         &mut self,
         to: Destination,
@@ -224,6 +227,10 @@ impl Client {
         let packet = control_packet::<K>(&payload, options.srvid, options.flags);
         let reqid = self.connection.request(to, &packet);
         let reqid = reqid.map_err(|_| ControlError::TooManyRequests { control })?;
+        if let Err(error) = self.socket.write_some(&mut self.connection) {
+            self.connection.forget(reqid);
+            return Err(error.into());
+        }
         let timeout = options.timeout.unwrap_or(self.timeout);
         Ok(Ticket { reqid, control, to, timeout, deadline: Instant::now() + timeout })
     }
@@ -447,6 +454,20 @@ impl Client {
         })
     }
 
+    /// Waits for a broadcast of the leader and returns its node; they come every second. `None`
+    /// when an election begins just then.
+    ///
+    /// # Errors
+    /// [`LeaderError`] when none comes: there is no leader.
+    pub fn wait_for_leader(&mut self, timeout: Duration) -> Result<Option<Pnn>, LeaderError> {
+        self.register(Srvid::LEADER)?;
+        let message = self.receive_to(Srvid::LEADER, timeout);
+        self.deregister(Srvid::LEADER)?;
+        self.discard_messages(Srvid::LEADER);
+        let raw = Reader::new(&message?.data).u32("leader");
+        Ok(raw.ok().and_then(Pnn::new))
+    }
+
     /// Asks the daemon to send `data` to `srvid` on all nodes when this client's connection ends.
     ///
     /// # Errors
@@ -487,6 +508,19 @@ impl Client {
         let to = Destination::Node(to);
         let request = PidSrvid { pid, srvid };
         self.control::<kinds::CheckPidSrvid>(to, &request).map(|answer| answer.0)
+    }
+
+    /// A srvid for replies to this client that no former one of it had: the client library's range,
+    /// with the process id where C has it.
+    pub(crate) fn unused_reply_srvid(&mut self) -> Srvid {
+        // 24 bits between the range's byte and the process id.
+        self.reply_srvids = (self.reply_srvids + 1) & 0xFF_FFFF;
+        Srvid(Srvid::client_reply(std::process::id()).0 | u64::from(self.reply_srvids) << 32)
+    }
+
+    /// Drops the messages to `srvid` that wait.
+    pub(crate) fn discard_messages(&mut self, srvid: Srvid) {
+        while self.connection.messages().pop(|message| message.srvid == srvid).is_some() {}
     }
 
     fn receive_where<T>(

@@ -233,6 +233,18 @@ pub enum ReceiveError {
     Connection(#[from] ConnectionError),
 }
 
+/// The leader is not known.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LeaderError {
+    /// The registration for its broadcasts failed.
+    #[error("cannot ask for the leader")]
+    Control(#[from] ControlError),
+    /// No broadcast came.
+    #[error("no node says that it leads")]
+    Receive(#[from] ReceiveError),
+}
+
 const EIO: i32 = 5;
 const ENOMEM: i32 = 12;
 const EINVAL: i32 = 22;

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod attach;
 pub mod client;
 pub mod connection;
 pub mod error;
@@ -31,7 +32,12 @@ pub mod limits;
 pub mod message;
 pub mod path;
 mod socket;
+pub mod traverse;
 
+pub use attach::{AttachError, Attached, DbKind};
 pub use client::{Client, ControlOptions};
-pub use error::{CallError, ConnectError, ConnectionError, ControlError, ReceiveError};
+pub use error::{
+    CallError, ConnectError, ConnectionError, ControlError, LeaderError, ReceiveError,
+};
 pub use message::{Message, TunnelPacket};
+pub use traverse::{TraverseError, TraverseRecord};

@@ -33,6 +33,12 @@ pub(crate) enum Interrupted {
     Over(ConnectionError),
 }
 
+impl From<ConnectionError> for Interrupted {
+    fn from(error: ConnectionError) -> Self {
+        Self::Over(error)
+    }
+}
+
 impl Socket {
     pub(crate) fn connect(path: &Path) -> Result<Self, ConnectError> {
         let failed = |source| ConnectError::Connect { path: path.to_path_buf(), source };
@@ -46,34 +52,11 @@ impl Socket {
         &self.path
     }
 
-    /// Writes what there is to write and reads what comes, until `done` says so. `done` is asked
-    /// first, and again after every read; all output has been written when this returns `Ok`.
-    pub(crate) fn exchange<T>(
+    /// Writes what the socket takes now.
+    pub(crate) fn write_some(
         &mut self,
         connection: &mut Connection,
-        deadline: Instant,
-        mut done: impl FnMut(&mut Connection) -> Option<T>,
-    ) -> Result<T, Interrupted> {
-        loop {
-            self.write(connection)?;
-            if connection.output().is_empty()
-                && let Some(value) = done(connection)
-            {
-                return Ok(value);
-            }
-            if self.closed {
-                return Err(self.over(ErrorKind::UnexpectedEof.into()));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Interrupted::Deadline);
-            }
-            self.wait(!connection.output().is_empty(), left)?;
-            self.read(connection)?;
-        }
-    }
-
-    fn write(&mut self, connection: &mut Connection) -> Result<(), Interrupted> {
+    ) -> Result<(), ConnectionError> {
         while !connection.output().is_empty() {
             match self.stream.write(connection.output()) {
                 Ok(len) => connection.output_written(len),
@@ -85,7 +68,34 @@ impl Socket {
         Ok(())
     }
 
-    fn wait(&mut self, writable_too: bool, left: Duration) -> Result<(), Interrupted> {
+    /// Writes what there is to write and reads what comes, until `done` says so. `done` is asked
+    /// first, and again after every read; all output has been written when this returns `Ok`.
+    pub(crate) fn exchange<T>(
+        &mut self,
+        connection: &mut Connection,
+        deadline: Instant,
+        mut done: impl FnMut(&mut Connection) -> Option<T>,
+    ) -> Result<T, Interrupted> {
+        loop {
+            self.write_some(connection)?;
+            if connection.output().is_empty()
+                && let Some(value) = done(connection)
+            {
+                return Ok(value);
+            }
+            if self.closed {
+                return Err(self.over(ErrorKind::UnexpectedEof.into()).into());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Interrupted::Deadline);
+            }
+            self.wait(!connection.output().is_empty(), left)?;
+            self.read(connection)?;
+        }
+    }
+
+    fn wait(&mut self, writable_too: bool, left: Duration) -> Result<(), ConnectionError> {
         let mut events = PollFlags::IN;
         events.set(PollFlags::OUT, writable_too);
         // A duration beyond what the kernel's clock holds is as good as for ever.
@@ -99,7 +109,7 @@ impl Socket {
     }
 
     /// One read, so that queues are looked at in between.
-    fn read(&mut self, connection: &mut Connection) -> Result<(), Interrupted> {
+    fn read(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
         match self.stream.read(&mut self.buffer) {
             // What came before the end may still be what is waited for.
             Ok(0) => self.closed = true,
@@ -107,7 +117,7 @@ impl Socket {
                 if let Err(source) = connection.input(&self.buffer[..len]) {
                     self.closed = true;
                     let path = self.path.clone();
-                    return Err(Interrupted::Over(ConnectionError::Stream { path, source }));
+                    return Err(ConnectionError::Stream { path, source });
                 }
             }
             Err(error)
@@ -117,14 +127,14 @@ impl Socket {
         Ok(())
     }
 
-    fn over(&mut self, source: std::io::Error) -> Interrupted {
+    fn over(&mut self, source: std::io::Error) -> ConnectionError {
         self.closed = true;
         let path = self.path.clone();
-        Interrupted::Over(match source.kind() {
+        match source.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
                 ConnectionError::Closed { path }
             }
             _ => ConnectionError::Io { path, source },
-        })
+        }
     }
 }
