@@ -1,0 +1,495 @@
+//! One open database: [`Database`] is shared by all threads, a [`Handle`] belongs to one.
+//!
+//! Role: the face of this crate. Puts store, locks, facts and policy together per call and undoes
+//! crashed commits that it meets. How records lie in the file: `chain.rs`; opening: `open.rs`.
+//! Invariants
+//! - A handle is one lock owner with a description of its own: two handles exclude each other as
+//!   two processes do. Never share one between tasks that must exclude each other.
+//! - Methods without "try" may wait for other processes: never call them on a shard thread. A shard
+//!   calls [`Handle::try_lock_chain`] and works on the guard.
+//! - A guard or traverse borrows nothing from the file: every call copies.
+//!
+//! Origin: `docs/spec/tdb-format.md` 4, 6, 7.6.
+
+mod locked;
+mod owner;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use locked::Locked;
+pub use owner::Owner;
+
+use crate::backend::file::FileStore;
+use crate::chain::{StoreMode, Stored};
+use crate::engine::{AccessError, Engine, Policy};
+use crate::flags::Flags;
+use crate::format::{Layout, SEQNUM_OFFSET, VOLATILE_MAX_DEAD};
+use crate::freelist::MergeStep;
+use crate::limits::WAITERS_PER_DATABASE_MAX;
+use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, TryLock, Wait};
+use crate::mutex::MutexArea;
+use crate::open::{OpenOptions, recover_now, reopened};
+use crate::store::{Store, StoreError};
+use crate::traverse::Cursor;
+use crate::wait::WaitLimit;
+use crate::whole::Summary;
+
+/// Facts and mapping of an open file, shared by its handles.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    store: FileStore,
+    layout: Layout,
+    area: Option<Arc<MutexArea>>,
+    flags: Flags,
+    write: bool,
+    wait_limit: Arc<WaitLimit>,
+}
+
+/// Why another handle could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HandleError {
+    /// The file could not be opened again.
+    #[error("cannot open {path} once more")]
+    Reopen {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// ACTIVE could not be had.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LockError,
+    },
+}
+
+impl Database {
+    pub(crate) fn new(
+        path: &Path,
+        store: FileStore,
+        layout: Layout,
+        area: Option<Arc<MutexArea>>,
+        options: &OpenOptions,
+    ) -> Self {
+        let (flags, write) = (options.flags, options.write);
+        let wait_limit = WaitLimit::new(WAITERS_PER_DATABASE_MAX);
+        Self { path: path.to_owned(), store, layout, area, flags, write, wait_limit }
+    }
+
+    /// Another handle, for another thread: call it there (held mutexes belong to a thread). Holds
+    /// ACTIVE if the database is opened CLEAR_IF_FIRST or has mutexes.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn handle(self: &Arc<Self>) -> Result<Handle, HandleError> {
+        if self.flags.contains(Flags::NOLOCK) {
+            let locks = Owner::Nobody(NoLocks::default());
+            return Ok(Handle::new(Arc::clone(self), locks, self.flags));
+        }
+        let file = reopened(self.store.file(), self.write)
+            .map_err(|source| HandleError::Reopen { path: self.path.clone(), source })?;
+        let hash_size = self.layout.hash_size;
+        let mut locks = HandleLocks::new(Arc::new(file), self.write, hash_size, self.area.clone())
+            .with_wait_limit(Arc::clone(&self.wait_limit));
+        if self.flags.contains(Flags::CLEAR_IF_FIRST) || self.area.is_some() {
+            let _granted = locks
+                .lock_active(LockKind::Read, Wait::Yes)
+                .map_err(|source| HandleError::Lock { path: self.path.clone(), source })?;
+        }
+        let locks = Owner::File(Box::new(locks));
+        Ok(Handle::new(Arc::clone(self), locks, self.flags))
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn store(&self) -> &FileStore {
+        &self.store
+    }
+
+    /// Facts of the file.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The robust mutexes, if chains are locked by them.
+    #[must_use]
+    pub fn mutexes(&self) -> Option<&Arc<MutexArea>> {
+        self.area.as_ref()
+    }
+
+    /// `true` if opened for writing.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.write
+    }
+
+    /// Chain of a key.
+    #[must_use]
+    #[inline]
+    pub fn chain_of(&self, key: &[u8]) -> u32 {
+        self.layout.chain_of(self.layout.hash.hash(key))
+    }
+
+    /// The sequence number. Needs no lock.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn seqnum(&self) -> Result<u32, StoreError> {
+        self.store.read_u32(SEQNUM_OFFSET)
+    }
+}
+
+/// One lock owner's use of a database.
+#[derive(Debug)]
+pub struct Handle {
+    database: Arc<Database>,
+    locks: Owner,
+    policy: Policy,
+    flags: Flags,
+}
+
+impl Handle {
+    /// The handle that opened the database, with the locks it already holds.
+    pub(crate) fn first(database: Arc<Database>, mut locks: Owner) -> Self {
+        if let Owner::File(locks) = &mut locks {
+            locks.set_layout(database.layout.hash_size, database.area.clone());
+        }
+        let flags = database.flags;
+        Self::new(database, locks, flags)
+    }
+
+    fn new(database: Arc<Database>, locks: Owner, flags: Flags) -> Self {
+        let max_dead = if flags.contains(Flags::VOLATILE) { VOLATILE_MAX_DEAD } else { 0 };
+        let policy = Policy { max_dead, seqnum: flags.contains(Flags::SEQNUM) };
+        Self { database, locks, policy, flags }
+    }
+
+    /// What all handles share.
+    #[must_use]
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Flags as completed at open, and SEQNUM if it was enabled since: what DB_OPEN_FLAGS answers.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// From now on this handle counts its changes.
+    pub fn enable_seqnum(&mut self) {
+        self.flags = self.flags | Flags::SEQNUM;
+        self.policy.seqnum = true;
+    }
+
+    /// Dead records this handle leaves in a chain (the tunable DatabaseMaxDead).
+    pub fn set_max_dead(&mut self, max_dead: u32) {
+        self.policy.max_dead = max_dead;
+    }
+
+    /// The lock owner: for whole-file work (freeze, transactions) and tests.
+    pub fn locks(&mut self) -> &mut Owner {
+        &mut self.locks
+    }
+
+    /// Store, locks, facts and policy for algorithms that need all of them. What the handle holds
+    /// decides what may be called.
+    pub fn engine(&mut self) -> Engine<'_, FileStore, Owner> {
+        Engine {
+            store: &self.database.store,
+            locks: &mut self.locks,
+            layout: self.database.layout,
+            policy: self.policy,
+        }
+    }
+
+    /// Locks a chain if that needs no waiting; `None` if it is busy.
+    ///
+    /// # Errors
+    /// [`AccessError::NeedsRecovery`]: have the worker call [`Handle::recover`], then try again.
+    /// Others as [`AccessError`] says.
+    #[inline]
+    pub fn try_lock_chain(
+        &mut self,
+        chain: u32,
+        kind: LockKind,
+    ) -> Result<Option<Locked<'_>>, AccessError> {
+        match self.engine().lock_chain_checked(chain, kind, Wait::No)? {
+            TryLock::Granted => Ok(Some(Locked::new(self, chain))),
+            TryLock::Busy => Ok(None),
+        }
+    }
+
+    /// Locks a chain, waiting for it and undoing a crashed commit if one is found.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    #[inline]
+    pub fn lock_chain(&mut self, chain: u32, kind: LockKind) -> Result<Locked<'_>, AccessError> {
+        loop {
+            match self.engine().lock_chain_checked(chain, kind, Wait::Yes) {
+                Ok(TryLock::Granted) => return Ok(Locked::new(self, chain)),
+                Ok(TryLock::Busy) => std::thread::yield_now(),
+                Err(AccessError::NeedsRecovery) => self.recover()?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Locks the chain of a key, waiting for it.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn lock_key(&mut self, key: &[u8], kind: LockKind) -> Result<Locked<'_>, AccessError> {
+        self.lock_chain(self.database.chain_of(key), kind)
+    }
+
+    /// Undoes one lock that [`Locked::keep`] left behind.
+    ///
+    /// # Errors
+    /// [`AccessError::Lock`].
+    #[inline]
+    pub fn unlock_chain(&mut self, chain: u32) -> Result<(), AccessError> {
+        Ok(self.locks.unlock_chain(chain)?)
+    }
+
+    /// Takes up a lock that was left by [`Locked::keep`].
+    #[inline]
+    pub fn resume_chain(&mut self, chain: u32) -> Locked<'_> {
+        Locked::new(self, chain)
+    }
+
+    /// Undoes a crashed commit, if there is one. Waits for other processes and the disk: never on
+    /// a shard thread. The handle must hold no chain.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn recover(&mut self) -> Result<(), AccessError> {
+        if self.locks.holds_all_records() {
+            // The range is ours already; OPEN is all that is missing.
+            let _granted = self.locks.lock_open(Wait::Yes)?;
+            let recovered = recover_now(&self.database.store);
+            self.locks.unlock_open()?;
+            return Ok(recovered?);
+        }
+        let _granted = self.locks.lock_data_range(Wait::Yes)?;
+        let recovered = match self.locks.lock_open(Wait::Yes) {
+            Ok(_granted) => {
+                let recovered = recover_now(&self.database.store).map_err(AccessError::from);
+                recovered.and(self.locks.unlock_open().map_err(AccessError::from))
+            }
+            Err(error) => Err(error.into()),
+        };
+        self.locks.unlock_data_range()?;
+        recovered
+    }
+
+    /// Copies the value of a key into `value`, whose memory is used again; `false` without such a
+    /// record.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    #[inline]
+    pub fn fetch(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, AccessError> {
+        self.locked(key, LockKind::Read, |engine, hash| engine.fetch_into(key, hash, value))
+    }
+
+    /// `true` if the key is there.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn exists(&mut self, key: &[u8]) -> Result<bool, AccessError> {
+        self.locked(key, LockKind::Read, |engine, hash| Ok(engine.find(key, hash)?.is_some()))
+    }
+
+    /// Stores the concatenation of `parts`.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    #[inline]
+    pub fn store(
+        &mut self,
+        key: &[u8],
+        parts: &[&[u8]],
+        mode: StoreMode,
+    ) -> Result<Stored, AccessError> {
+        self.locked(key, LockKind::Write, |engine, hash| engine.store(key, hash, parts, mode))
+    }
+
+    /// Adds to the end of a value, creating the record if it is missing.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<(), AccessError> {
+        self.locked(key, LockKind::Write, |engine, hash| engine.append(key, hash, more))
+    }
+
+    /// Deletes a key; `false` if it was not there.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool, AccessError> {
+        self.locked(key, LockKind::Write, |engine, hash| engine.delete(key, hash))
+    }
+
+    #[inline]
+    fn locked<T>(
+        &mut self,
+        key: &[u8],
+        kind: LockKind,
+        work: impl FnOnce(&mut Engine<'_, FileStore, Owner>, u32) -> Result<T, AccessError>,
+    ) -> Result<T, AccessError> {
+        let hash = self.database.layout.hash.hash(key);
+        let chain = self.database.layout.chain_of(hash);
+        self.lock_chain(chain, kind)?.keep();
+        let done = work(&mut self.engine(), hash);
+        self.locks.unlock_chain(chain)?;
+        done
+    }
+
+    /// Goes to the next record of a traverse and copies it; `false` at the end. `kind` is the kind
+    /// of chain lock taken while stepping. For a write-traverse as libtdb's, hold TRANSACTION
+    /// ([`FileLocks::lock_transaction`]). Records may be changed in between, also this one.
+    ///
+    /// # Errors
+    /// [`AccessError`]; end the traverse then.
+    pub fn traverse_next(
+        &mut self,
+        cursor: &mut Cursor,
+        kind: LockKind,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Result<bool, AccessError> {
+        loop {
+            match self.engine().traverse_next(cursor, kind, key, value) {
+                Err(AccessError::NeedsRecovery) => self.recover()?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets go of the record a traverse stands on.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn end_traverse(&mut self, cursor: &mut Cursor) -> Result<(), AccessError> {
+        self.engine().end_traverse(cursor)
+    }
+
+    /// Visits every record as a read-traverse does; stops when `visit` says `false`. Returns how
+    /// many were visited.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn for_each(
+        &mut self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<u64, AccessError> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut cursor = Cursor::new();
+        let mut visited = 0;
+        loop {
+            match self.traverse_next(&mut cursor, LockKind::Read, &mut key, &mut value) {
+                Ok(true) => {
+                    visited += 1;
+                    if !visit(&key, &value) {
+                        break;
+                    }
+                }
+                Ok(false) => break,
+                Err(error) => {
+                    // The first error is the one to tell.
+                    let _ = self.end_traverse(&mut cursor);
+                    return Err(error);
+                }
+            }
+        }
+        self.end_traverse(&mut cursor)?;
+        Ok(visited)
+    }
+
+    /// Runs `work` under ALLRECORD, waiting for it and undoing a crashed commit if one is found.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn with_all_records<T>(
+        &mut self,
+        kind: LockKind,
+        work: impl FnOnce(&mut Engine<'_, FileStore, Owner>) -> Result<T, AccessError>,
+    ) -> Result<T, AccessError> {
+        let _granted = self.locks.lock_all_records(kind, Wait::Yes)?;
+        let done = self.recover_if_needed().and_then(|()| work(&mut self.engine()));
+        self.locks.unlock_all_records()?;
+        done
+    }
+
+    fn recover_if_needed(&mut self) -> Result<(), AccessError> {
+        if crate::recovery::needs_recovery(&self.database.store).unwrap_or(true) {
+            self.recover()?;
+        }
+        Ok(())
+    }
+
+    /// Deletes every record, under ALLRECORD. FREELIST is taken besides: ALLRECORD does not cover
+    /// it (spec 11.3).
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn wipe(&mut self) -> Result<(), AccessError> {
+        self.with_all_records(LockKind::Write, |engine| {
+            engine.with_freelist(|engine| engine.wipe())
+        })
+    }
+
+    /// What the database consists of, counted under ALLRECORD. Its text is that of `tdbtool info`.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn summary(&mut self) -> Result<Summary, AccessError> {
+        let start = self.database.store.start();
+        self.with_all_records(LockKind::Read, |engine| engine.summary(start))
+    }
+
+    /// Number of free blocks. Takes the freelist lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn freelist_len(&mut self) -> Result<u32, AccessError> {
+        self.engine().with_freelist(|engine| engine.freelist_len())
+    }
+
+    /// One bounded step of merging free blocks; see [`Engine::merge_free_blocks`]. Holds chain 0
+    /// besides the freelist, so that a frozen database is left alone (spec 11.3); `None` if one of
+    /// them is busy.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn try_merge_free_blocks(
+        &mut self,
+        from: u32,
+        limit: u32,
+    ) -> Result<Option<MergeStep>, AccessError> {
+        let Some(mut locked) = self.try_lock_chain(0, LockKind::Write)? else { return Ok(None) };
+        let step = locked.try_merge_free_blocks(from, limit);
+        locked.unlock()?;
+        step
+    }
+}
