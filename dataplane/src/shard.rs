@@ -6,6 +6,7 @@
 
 pub mod doorbell;
 pub mod outbox;
+pub mod registry;
 
 /// Number of a shard, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
