@@ -1,1 +1,19 @@
 //! onnode, ctdb-path, ctdb-config, ctdb-event, ltdbtool, ping_pong, lock helpers.
+//!
+//! Role: the small programs beside `ctdb`; each is a module here and a few lines in `src/bin/`.
+//! Invariant: what C's or the shell's version prints, ours prints: same streams, same bytes, same
+//! exit status (`tests/like_c.rs` compares).
+//! Origin: `docs/spec/admin-interface.md` chapter 2.
+#![deny(unsafe_code)]
+
+pub mod cmdline;
+pub mod config_tool;
+pub mod environment;
+pub mod errno;
+pub mod files;
+pub mod mutex_fcntl;
+pub mod output;
+pub mod path_tool;
+pub mod ping_pong;
+pub mod popt;
+pub mod posix_lock;
