@@ -13,6 +13,7 @@
 
 mod locked;
 mod owner;
+mod until;
 
 use std::io;
 use std::path::{Path, PathBuf};
