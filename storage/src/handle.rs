@@ -18,6 +18,7 @@ mod until;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -30,13 +31,15 @@ use crate::engine::{AccessError, Engine, Policy};
 use crate::flags::Flags;
 use crate::format::{Layout, SEQNUM_OFFSET, VOLATILE_MAX_DEAD};
 use crate::freelist::MergeStep;
-use crate::limits::WAITERS_PER_DATABASE_MAX;
-use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, TryLock, Wait};
-use crate::mutex::MutexArea;
+use crate::lock::{
+    FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, TryLock, Wait, WaitRefused,
+};
+use crate::mutex::{MutexArea, MutexGuard};
 use crate::open::{OpenOptions, recover_now, reopened};
+use crate::recovery::needs_recovery;
 use crate::store::{Store, StoreError};
 use crate::traverse::Cursor;
-use crate::wait::WaitLimit;
+use crate::wait::{ChainWaiter, WaitLimit, WaitNotify};
 use crate::whole::Summary;
 
 /// Facts and mapping of an open file, shared by its handles.
@@ -82,9 +85,9 @@ impl Database {
         layout: Layout,
         area: Option<Arc<MutexArea>>,
         options: &OpenOptions,
+        wait_limit: Arc<WaitLimit>,
     ) -> Self {
         let (flags, write) = (options.flags, options.write);
-        let wait_limit = WaitLimit::new(WAITERS_PER_DATABASE_MAX);
         Self { path: path.to_owned(), store, layout, area, flags, write, wait_limit }
     }
 
@@ -278,6 +281,65 @@ impl Handle {
         Locked::new(self, chain)
     }
 
+    /// Starts a wait for a busy chain that a thread carries out; [`Handle::adopt`] takes its
+    /// outcome. See [`HandleLocks::wait_for_chain`].
+    ///
+    /// # Errors
+    /// [`WaitRefused`].
+    pub fn wait_for_chain(
+        &mut self,
+        chain: u32,
+        kind: LockKind,
+        deadline: Option<Instant>,
+        notify: Arc<dyn WaitNotify>,
+    ) -> Result<ChainWaiter, WaitRefused> {
+        match self.locks.file_locks() {
+            Some(locks) => locks.wait_for_chain(chain, kind, deadline, notify),
+            None => Err(WaitRefused::Holding { chain, holding: "no locks (NOLOCK)" }),
+        }
+    }
+
+    /// Takes the outcome of a wait: the chain, or `None` if its deadline came first.
+    ///
+    /// # Errors
+    /// As [`Handle::try_lock_chain`].
+    pub fn adopt(&mut self, waiter: ChainWaiter) -> Result<Option<Locked<'_>>, AccessError> {
+        let chain = waiter.chain();
+        let answer = match self.locks.file_locks() {
+            Some(locks) => locks.adopt(waiter)?,
+            None => TryLock::Busy,
+        };
+        if answer == TryLock::Busy {
+            return Ok(None);
+        }
+        self.trusted(chain).map(Some)
+    }
+
+    /// Takes a chain the ring waited for ([`HandleLocks::wait_on_ring`]).
+    ///
+    /// # Errors
+    /// As [`Handle::try_lock_chain`].
+    pub fn adopt_mutex(
+        &mut self,
+        guard: MutexGuard,
+        chain: u32,
+        kind: LockKind,
+    ) -> Result<Locked<'_>, AccessError> {
+        if let Some(locks) = self.locks.file_locks() {
+            locks.adopt_mutex(guard, kind)?;
+        }
+        self.trusted(chain)
+    }
+
+    /// A chain that was just granted, if no crashed commit must be undone first.
+    fn trusted(&mut self, chain: u32) -> Result<Locked<'_>, AccessError> {
+        if needs_recovery(&self.database.store).unwrap_or(true) {
+            self.locks.unlock_chain(chain)?;
+            return Err(AccessError::NeedsRecovery);
+        }
+        Ok(Locked::new(self, chain))
+    }
+
     /// Undoes a crashed commit, if there is one. Waits for other processes and the disk: never on
     /// a shard thread. The handle must hold no chain.
     ///
@@ -443,7 +505,7 @@ impl Handle {
     }
 
     fn recover_if_needed(&mut self) -> Result<(), AccessError> {
-        if crate::recovery::needs_recovery(&self.database.store).unwrap_or(true) {
+        if needs_recovery(&self.database.store).unwrap_or(true) {
             self.recover()?;
         }
         Ok(())

@@ -24,11 +24,13 @@ use crate::format::{
     ByteOrder, DEFAULT_HASH_SIZE, HEADER_LEN, HashKind, Header, HeaderError, Layout, create_image,
 };
 use crate::handle::{Database, Handle, Owner};
+use crate::limits::WAITERS_PER_DATABASE_MAX;
 use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, NoLocks, TryLock, Wait};
 use crate::mutex::{self, AreaError, MutexArea};
 use crate::recovery::{Recovery, RecoveryError, needs_recovery};
 use crate::store::{Store, StoreError};
 use crate::transaction::Step;
+use crate::wait::WaitLimit;
 
 /// Why a file could not be opened.
 #[derive(Debug, Error)]
@@ -253,13 +255,15 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Handle, OpenError> {
         .mode(options.mode)
         .open(path)
         .map_err(|source| OpenError::System { action: "open", path: path.to_owned(), source })?;
+    let wait_limit = WaitLimit::new(WAITERS_PER_DATABASE_MAX);
     let locks = if options.flags.contains(Flags::NOLOCK) {
         Owner::Nobody(NoLocks::default())
     } else {
         let file = Arc::new(own_description(&file, path, options.write)?);
-        Owner::File(Box::new(HandleLocks::new(file, options.write, 0, None)))
+        let locks = HandleLocks::new(file, options.write, 0, None);
+        Owner::File(Box::new(locks.with_wait_limit(Arc::clone(&wait_limit))))
     };
-    let mut opening = Opening { path, options, file, locks, first: false };
+    let mut opening = Opening { path, options, file, locks, wait_limit, first: false };
     opening.wait_for(|locks| locks.lock_open(Wait::Yes))?;
     opening.run()
 }
@@ -287,6 +291,7 @@ struct Opening<'p> {
     options: OpenOptions,
     file: File,
     locks: Owner,
+    wait_limit: Arc<WaitLimit>,
     /// Nobody else has the file open: ACTIVE is held for writing.
     first: bool,
 }
@@ -313,12 +318,15 @@ impl Opening<'_> {
         if self.first {
             self.unlock(FileLocks::unlock_active)?;
         }
-        if self.first || self.options.flags.contains(Flags::CLEAR_IF_FIRST) {
+        // libtdb leaves a plain opener of a mutex file that was not first without ACTIVE: once the
+        // others are gone, the next one makes the mutexes new under it (spec 3.3 step 11). Not us.
+        if self.options.flags.contains(Flags::CLEAR_IF_FIRST) || area.is_some() {
             self.wait_for(|locks| locks.lock_active(LockKind::Read, Wait::Yes))?;
         }
         self.recover(&store)?;
         self.unlock(FileLocks::unlock_open)?;
-        let database = Database::new(self.path, store, layout, area, &self.options);
+        let database =
+            Database::new(self.path, store, layout, area, &self.options, self.wait_limit);
         Ok(Handle::first(Arc::new(database), self.locks))
     }
 
