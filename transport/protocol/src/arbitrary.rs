@@ -17,7 +17,7 @@ use crate::control::{ClientCount, InStatus};
 use crate::database::{DbIdMap, VnnMap};
 use crate::id::{DbId, Generation, Pnn, Rsn, Srvid};
 use crate::node::NodeMap;
-use crate::process::{EchoData, GLockList, NotifyData, Pid, RecMode};
+use crate::process::{EchoData, GLockList, NotifyData, Pid, RecMode, Role};
 use crate::record::{
     Dmaster, KeyData, PushRecord, RecBuffer, RecBufferBuilder, RecData, RecordFlags, RecordHeader,
 };
@@ -115,6 +115,7 @@ arbitrary! {
     ];
     Text<'static> = vec(1u8.., 0..60).prop_map(|bytes| Text::new(bytes.leak()));
     BareText<'static> = any::<Text<'static>>().prop_map(BareText);
+    Role = prop_oneof![Just(Role::Off), Just(Role::On)];
     DbIdMap = list().prop_map(DbIdMap);
     VnnMap = (any::<Generation>(), list()).prop_map(|(generation, map)| VnnMap { generation, map });
     TickleList = (any::<SockAddr>(), list())

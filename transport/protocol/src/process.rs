@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::id::{Pnn, Srvid};
-use crate::layout::{Fixed, fixed_newtype, read_elements, wire_enum, wire_struct};
+use crate::layout::{Fixed, fixed_codec, fixed_newtype, read_elements, wire_enum, wire_struct};
 use crate::node::NodeFlags;
 use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
 
@@ -263,13 +263,23 @@ wire_enum! {
     }
 }
 
-wire_enum! {
-    /// Switch of SET_LMASTERROLE and SET_RECMASTERROLE.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Role: u32 {
-        /// Gives the capability up.
-        Off = 0,
-        /// Takes the capability.
-        On = 1,
+/// Switch of SET_LMASTERROLE and SET_RECMASTERROLE; C takes every number but 0 for "on".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Gives the capability up.
+    Off,
+    /// Takes the capability.
+    On,
+}
+
+impl Fixed for Role {
+    const SIZE: usize = 4;
+    fn read(reader: &mut Reader<'_>, what: &'static str) -> Result<Self, DecodeError> {
+        Ok(if reader.u32(what)? == 0 { Self::Off } else { Self::On })
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u32(u32::from(*self == Self::On));
     }
 }
+
+fixed_codec!(Role);
