@@ -12,6 +12,7 @@
 
 use thiserror::Error;
 
+use crate::engine::AccessError;
 use crate::format::{
     ALIGNMENT, ByteOrder, FREELIST_TOP, HEADER_LEN, Header, Layout, Magic, PAD_WORD, RECORD_LEN,
     RecordHeader, TAILER_LEN,
@@ -39,6 +40,9 @@ pub enum CheckError {
     /// The file could not be read.
     #[error("cannot read the database")]
     Store(#[from] StoreError),
+    /// The locks for the check could not be had.
+    #[error("cannot check the database")]
+    Access(#[source] AccessError),
 }
 
 /// What a whole database consists of.

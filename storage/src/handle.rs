@@ -13,6 +13,7 @@
 
 mod locked;
 mod owner;
+mod session;
 mod until;
 
 use std::io;
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 pub use locked::Locked;
 pub use owner::Owner;
+pub use session::{Progress, Session};
 
 use crate::backend::file::FileStore;
 use crate::chain::{StoreMode, Stored};

@@ -27,7 +27,9 @@ pub use overlay::Overlay;
 
 use crate::engine::AccessError;
 use crate::format::{Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE};
+use crate::lock::LockError;
 use crate::recovery::{MAGIC_FIELD, Recovery, RecoveryError};
+use crate::repair::RepairError;
 use crate::store::{Store, StoreError, SyncPoint};
 use overlay::Cache;
 
@@ -65,9 +67,19 @@ pub enum TransactionError {
         /// Logical size of the file.
         file_len: u32,
     },
-    /// The old recovery area could not be given back. Cancel the transaction.
-    #[error("cannot release the old recovery area")]
-    Release(#[from] AccessError),
+    /// A lock could not be had or given back.
+    #[error("cannot lock the database")]
+    Lock(#[from] LockError),
+    /// Others were reading, writing or opening the database until the deadline.
+    #[error("the database is busy; try again later")]
+    Busy,
+    /// An operation on records failed, or the release of the old recovery area. Cancel the
+    /// transaction.
+    #[error("cannot change the database inside the transaction")]
+    Access(#[from] AccessError),
+    /// The database has more wrong with it than leaked space.
+    #[error("cannot repair the database")]
+    Repair(#[from] RepairError),
     /// The file could not be read, written or extended. Cancel the transaction.
     #[error("cannot access the database")]
     Store(#[from] StoreError),
