@@ -10,6 +10,7 @@ pub mod cmdline;
 pub mod config_tool;
 pub mod environment;
 pub mod errno;
+pub mod event_tool;
 pub mod files;
 pub mod mutex_fcntl;
 pub mod output;
