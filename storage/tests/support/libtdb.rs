@@ -333,6 +333,18 @@ impl Tdb {
         Some(value)
     }
 
+    /// `tdb_fetch` as C programs use it: length of the value, which is freed. For measurements.
+    pub fn fetch_len(&self, key: &[u8]) -> Option<usize> {
+        // SAFETY: `raw` is an open handle of this thread; `key` outlives the call.
+        let found = unsafe { (self.library.tdb_fetch)(self.raw.as_ptr(), Data::borrowed(key)) };
+        if found.dptr.is_null() {
+            return None;
+        }
+        // SAFETY: `tdb_fetch` hands out memory of malloc that the caller frees, once, here.
+        unsafe { libc::free(found.dptr.cast()) };
+        Some(found.dsize)
+    }
+
     /// `tdb_exists`.
     pub fn exists(&self, key: &[u8]) -> bool {
         // SAFETY: `raw` is an open handle of this thread; `key` outlives the call.
