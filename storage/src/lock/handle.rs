@@ -244,7 +244,7 @@ impl HandleLocks {
             Wait::Yes => {
                 FutexWait::new(Arc::clone(area), chain, kind).on_this_thread(&Patience::FOREVER)?
             }
-            Wait::No => self.try_chain_mutex(area, chain, kind)?,
+            Wait::No => Self::try_chain_mutex(area, chain, kind)?,
         };
         let Some(guard) = guard else { return Ok(TryLock::Busy) };
         let by = HeldBy::Mutex { _guard: guard };
@@ -254,16 +254,15 @@ impl HandleLocks {
 
     /// Spec 5.5, never sleeping.
     fn try_chain_mutex(
-        &self,
         area: &Arc<MutexArea>,
         chain: u32,
         kind: LockKind,
     ) -> Result<Option<MutexGuard>, MutexError> {
         for _ in 0..ROUNDS_MAX {
             let Some(guard) = area.try_lock(Slot::Chain(chain))? else { return Ok(None) };
-            // With another chain held the word says nothing: a holder of all records is waiting
-            // for that chain, or has not begun.
-            if self.holds_chain() || area.state().admits(kind == LockKind::Write) {
+            // libtdb does not look if it holds another chain already, for it would have to wait
+            // behind somebody who waits for that chain. We do not wait, so we can look.
+            if area.state().admits(kind == LockKind::Write) {
                 return Ok(Some(guard));
             }
             drop(guard);

@@ -132,3 +132,6 @@ fn request(span: Span, kind: libc::c_int) -> io::Result<libc::flock> {
         l_pid: 0, // anything else is EINVAL for these commands
     })
 }
+
+#[cfg(test)]
+mod tests;

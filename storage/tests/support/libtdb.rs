@@ -17,7 +17,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::ptr::NonNull;
 use std::sync::mpsc::{Receiver, channel};
@@ -524,6 +524,7 @@ pub struct Locker {
     child: Child,
     stdin: ChildStdin,
     replies: Receiver<String>,
+    thread: u32,
 }
 
 impl Locker {
@@ -532,9 +533,18 @@ impl Locker {
     /// # Panics
     /// If the process cannot be started or libtdb refuses the file.
     pub fn start(path: &Path, hash_size: i32, flags: i32) -> Self {
+        Self::start_as("libtdb_locker_process", path, hash_size, flags)
+    }
+
+    /// Starts a process that runs another server: the test of that name, which calls
+    /// [`locker_order`] and [`serve`].
+    ///
+    /// # Panics
+    /// If the process cannot be started or does not open the file.
+    pub fn start_as(test: &str, path: &Path, hash_size: i32, flags: i32) -> Self {
         let program = std::env::current_exe().expect("a test binary knows its path");
         let mut child = Command::new(program)
-            .args(["--exact", "libtdb_locker_process", "--nocapture", "--test-threads=1"])
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(LOCKER_FILE, path)
             .env(LOCKER_OPEN, format!("{hash_size}:{flags}"))
             .stdin(Stdio::piped())
@@ -552,15 +562,22 @@ impl Locker {
                 }
             }
         });
-        let locker = Self { child, stdin, replies };
+        let mut locker = Self { child, stdin, replies, thread: 0 };
         let opened = locker.reply();
-        assert_eq!(opened, "open ok", "libtdb could not open {}", path.display());
+        let thread = opened.strip_prefix("open ok ").and_then(|thread| thread.parse().ok());
+        let refused = || panic!("{test} could not open {}: {opened}", path.display());
+        locker.thread = thread.unwrap_or_else(refused);
         locker
     }
 
-    /// Kernel id of the process (and of its only relevant thread's group).
+    /// Kernel id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Kernel id of the thread that has the file open.
+    pub fn thread(&self) -> u32 {
+        self.thread
     }
 
     /// Sends a command without waiting for its end. See [`obey`] for the commands.
@@ -595,20 +612,20 @@ impl Locker {
         assert_eq!(self.run(command), "ok", "libtdb: {command}");
     }
 
-    /// Waits until some thread of the process sleeps in the given system call (a lock).
+    /// Waits until the thread that has the file open sleeps in the given system call (a lock).
     ///
     /// # Panics
     /// If it never does.
     pub fn wait_asleep_in(&self, syscall: libc::c_long) {
         let give_up = Instant::now() + REPLY_DEADLINE;
-        while !sleeps_in(self.pid(), syscall) {
+        while !sleeps_in(self.pid(), self.thread, syscall) {
             assert!(Instant::now() < give_up, "the locker never slept in system call {syscall}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// SIGKILL, and waits for the end.
-    pub fn kill(mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("the child is ours");
         self.child.wait().expect("the child is ours");
     }
@@ -621,32 +638,46 @@ impl Drop for Locker {
     }
 }
 
-/// True if a thread of the process is blocked in this system call right now.
-pub fn sleeps_in(pid: u32, syscall: libc::c_long) -> bool {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    tasks.flatten().any(|task| {
-        let text = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
-        text.split(' ').next().and_then(|number| number.parse().ok()) == Some(syscall)
-    })
+/// True if the thread is blocked in this system call right now.
+pub fn sleeps_in(pid: u32, thread: u32, syscall: libc::c_long) -> bool {
+    let path = format!("/proc/{pid}/task/{thread}/syscall");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()) == Some(syscall)
 }
 
 /// Body of the test `libtdb_locker_process`: does nothing in an ordinary run, serves commands and
 /// exits in the process that [`Locker::start`] made.
 pub fn serve_if_locker() {
-    let Some(path) = std::env::var_os(LOCKER_FILE) else { return };
+    let Some((path, hash_size, flags)) = locker_order() else { return };
+    let tdb = Tdb::create(&path, hash_size, flags);
+    serve(tdb.as_ref().map(|tdb| |line: &str| obey(tdb, line)));
+}
+
+/// Path, hash size and flags that this process was started for by [`Locker::start_as`]; `None` in
+/// an ordinary run.
+pub fn locker_order() -> Option<(PathBuf, i32, i32)> {
+    let path = std::env::var_os(LOCKER_FILE)?;
     let open = std::env::var(LOCKER_OPEN).expect("set together with the file");
     let (hash_size, flags) = open.split_once(':').expect("HS:FLAGS");
-    let (hash_size, flags) = (hash_size.parse().expect("HS"), flags.parse().expect("FLAGS"));
-    let tdb = match Tdb::create(Path::new(&path), hash_size, flags) {
-        Ok(tdb) => tdb,
+    Some((path.into(), hash_size.parse().expect("HS"), flags.parse().expect("FLAGS")))
+}
+
+/// Answers commands until the end of the input, then exits. `Err` is why the file is not open.
+pub fn serve(obey: Result<impl FnMut(&str) -> String, impl std::fmt::Display>) -> ! {
+    let mut obey = match obey {
+        Ok(obey) => obey,
         Err(error) => {
             println!("\n{MARK}open {error}");
             std::process::exit(1);
         }
     };
-    println!("\n{MARK}open ok");
-    for line in io::stdin().lines().map_while(Result::ok) {
-        println!("{MARK}{}", obey(&tdb, &line));
+    // SAFETY: no preconditions.
+    println!("\n{MARK}open ok {}", unsafe { libc::gettid() });
+    // Not `lines()`: it would keep the input locked, and a held traverse reads on its own.
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {
+        println!("{MARK}{}", obey(line.trim_end_matches('\n')));
+        line.clear();
     }
     std::process::exit(0);
 }
@@ -656,7 +687,8 @@ pub fn serve_if_locker() {
 /// `unlockall`, `lockall_read`, `lockall_read_nonblock`, `unlockall_read`, `start`,
 /// `start_nonblock`, `prepare`, `commit`, `cancel`, `store KEY VALUE`, `append KEY VALUE`,
 /// `delete KEY`, `fetch KEY`, `seqnum`, `check`, `wipe`, `repack`,
-/// `traverse_hold` (visits the first record and sleeps in the callback until the next line).
+/// `traverse_hold` (visits the first record and sleeps in the callback until the next line),
+/// `traverse_hold_all` (the same with every record).
 /// Keys and values are words without blanks. Replies `ok`, `error CODE`, or the value.
 pub fn obey(tdb: &Tdb, line: &str) -> String {
     let mut words = line.split(' ');
@@ -694,12 +726,12 @@ pub fn obey(tdb: &Tdb, line: &str) -> String {
                 None => format!("error {}", tdb.error()),
             };
         }
-        "traverse_hold" => {
+        "traverse_hold" | "traverse_hold_all" => {
             let visited = tdb.traverse_read(|_, _| {
                 println!("{MARK}holding");
                 let mut line = String::new();
                 let _ = io::stdin().read_line(&mut line);
-                false
+                command == "traverse_hold_all"
             });
             visited.map(|_| ())
         }

@@ -43,7 +43,7 @@ pub(super) struct AllRecords {
 #[derive(Debug)]
 enum HeldBy {
     /// This handle has the locks.
-    Locks { guard: Option<MutexGuard> },
+    Locks { mutex: Option<AllMutex> },
     /// Another handle of this process has them and vouches for us.
     Another,
 }
@@ -175,8 +175,8 @@ impl HandleLocks {
                 Some(area) => self.attempt_by_mutex(&area, kind, &effort)?,
                 None => self.attempt_by_range(kind, &effort)?.then_some(None),
             };
-            if let Some(guard) = attempt {
-                let by = HeldBy::Locks { guard };
+            if let Some(mutex) = attempt {
+                let by = HeldBy::Locks { mutex };
                 self.all = Some(AllRecords { kind, upgradable, count: 1, by });
                 return Ok(TryLock::Granted);
             }
@@ -192,16 +192,13 @@ impl HandleLocks {
         area: &Arc<MutexArea>,
         kind: LockKind,
         effort: &Effort<'_>,
-    ) -> Result<Option<Option<MutexGuard>>, LockError> {
+    ) -> Result<Option<Option<AllMutex>>, LockError> {
         let Some(guard) = lock_mutex(area, Slot::AllRecords, effort)? else { return Ok(None) };
         settle_all_records(&guard)?;
-        let word = Word::set(area, kind);
-        if !drain(area, self.hash_size, effort)? || !self.try_records(kind, effort)? {
-            drop(word);
-            return Ok(None);
-        }
-        word.keep();
-        Ok(Some(Some(guard)))
+        let mutex = AllMutex { guard };
+        mutex.set(kind);
+        let all = drain(area, self.hash_size, effort)? && self.try_records(kind, effort)?;
+        Ok(all.then_some(Some(mutex)))
     }
 
     /// All chains by range, then the records; nothing is held if it fails.
@@ -267,19 +264,18 @@ impl HandleLocks {
     }
 
     pub(super) fn upgrade(&mut self, patience: &Patience<'_>) -> Result<TryLock, LockError> {
-        let guard = match &self.all {
+        let mutex = match &self.all {
             Some(AllRecords { kind: LockKind::Write, .. }) => return Ok(TryLock::Granted),
-            Some(AllRecords { upgradable: true, by: HeldBy::Locks { guard }, .. }) => guard,
+            Some(AllRecords { upgradable: true, by: HeldBy::Locks { mutex }, .. }) => mutex,
             Some(_) => {
                 return Err(LockError::Refused { what: WHAT, holding: "all records for reading" });
             }
             None => return Err(LockError::NotHeld { what: WHAT }),
         };
-        let area = guard.as_ref().map(|guard| Arc::clone(guard.area()));
         let (effort, mut pause) = (Effort::Until(*patience), PAUSE_MIN);
         loop {
-            let upgraded = match &area {
-                Some(area) => self.upgrade_by_mutex(area, patience)?,
+            let upgraded = match mutex {
+                Some(mutex) => self.upgrade_by_mutex(mutex, patience)?,
                 None => {
                     let everything = Span::from(CHAIN_0_BYTE);
                     self.ranges.try_lock(everything, LockKind::Write).map_err(system(WHAT))?
@@ -299,23 +295,23 @@ impl HandleLocks {
     /// Records first, then the word, then the chains; back to where it was if a chain stays busy.
     fn upgrade_by_mutex(
         &self,
-        area: &Arc<MutexArea>,
+        mutex: &AllMutex,
         patience: &Patience<'_>,
     ) -> Result<bool, LockError> {
         if !self.ranges.try_lock(self.records(), LockKind::Write).map_err(system(WHAT))? {
             return Ok(false);
         }
-        let word = Word::raise(area);
+        mutex.set(LockKind::Write);
         let deadline = Patience::until(Instant::now() + RECORDS_PATIENCE);
+        let area = mutex.guard.area();
         let drained = match patience.slice() {
             Some(_) => drain(area, self.hash_size, &Effort::Until(deadline)),
             None => drain(area, self.hash_size, &Effort::Once),
         };
         if matches!(drained, Ok(true)) {
-            word.keep();
             return Ok(true);
         }
-        drop(word);
+        mutex.set(LockKind::Read);
         // A downgrade of one's own lock is always granted.
         self.ranges.try_lock(self.records(), LockKind::Read).map_err(system(WHAT))?;
         Ok(drained?)
@@ -331,11 +327,7 @@ impl HandleLocks {
         if all.count > 0 {
             return Ok(());
         }
-        let all = self.all.take();
-        if let Some(AllRecords { by: HeldBy::Locks { guard: Some(guard) }, .. }) = all {
-            guard.area().set_state(AllRecordState::Free);
-            drop(guard);
-        }
+        self.all = None; // gives the mutex back
         self.give_back_range(Span::from(CHAIN_0_BYTE))
     }
 
@@ -369,34 +361,24 @@ impl HandleLocks {
     }
 }
 
-/// The all-record word, changed; back to what it was when dropped without [`Word::keep`].
-struct Word<'a> {
-    area: &'a MutexArea,
-    before: AllRecordState,
+/// The mutex of all records with its word, which says free again before the mutex is given back.
+#[derive(Debug)]
+struct AllMutex {
+    guard: MutexGuard,
 }
 
-impl<'a> Word<'a> {
-    fn set(area: &'a MutexArea, kind: LockKind) -> Self {
-        area.set_state(match kind {
+impl AllMutex {
+    fn set(&self, kind: LockKind) {
+        self.guard.area().set_state(match kind {
             LockKind::Read => AllRecordState::Read,
             LockKind::Write => AllRecordState::Write,
         });
-        Self { area, before: AllRecordState::Free }
-    }
-
-    fn raise(area: &'a MutexArea) -> Self {
-        area.set_state(AllRecordState::Write);
-        Self { area, before: AllRecordState::Read }
-    }
-
-    fn keep(self) {
-        std::mem::forget(self);
     }
 }
 
-impl Drop for Word<'_> {
+impl Drop for AllMutex {
     fn drop(&mut self) {
-        self.area.set_state(self.before);
+        self.guard.area().set_state(AllRecordState::Free);
     }
 }
 
