@@ -1,5 +1,7 @@
 //! Our locks against libtdb's in another process, row by row of `docs/spec/tdb-format.md` 4.7, in
 //! files with and without mutexes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what cannot be done ends the test")]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
