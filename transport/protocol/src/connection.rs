@@ -25,19 +25,22 @@ wire_struct! {
 }
 
 impl Connection {
-    /// Parses `CLIENT SERVER` (each with port) as the tools' tickle commands do.
+    /// Parses `CLIENT SERVER` (each with port) as the tools' tickle commands do: blanks before
+    /// and between, anything behind the blank that ends the second word.
     ///
     /// # Errors
     /// [`ParseConnectionError`]; C answers `EINVAL`.
     pub fn parse(text: &str) -> Result<Self, ParseConnectionError> {
         let mut words = text.split([' ', '\t', '\n']).filter(|word| !word.is_empty());
-        let (Some(src), Some(dst), None) = (words.next(), words.next(), words.next()) else {
+        let (Some(src), Some(dst)) = (words.next(), words.next()) else {
             return Err(ParseConnectionError::Words);
         };
-        Ok(Self {
-            src: SockAddr::parse_with_port(src).map_err(ParseConnectionError::Src)?,
-            dst: SockAddr::parse_with_port(dst).map_err(ParseConnectionError::Dst)?,
-        })
+        let src = SockAddr::parse_with_port(src).map_err(ParseConnectionError::Src)?;
+        let dst = SockAddr::parse_with_port(dst).map_err(ParseConnectionError::Dst)?;
+        if std::mem::discriminant(&src) != std::mem::discriminant(&dst) {
+            return Err(ParseConnectionError::Families);
+        }
+        Ok(Self { src, dst })
     }
 }
 
@@ -57,6 +60,8 @@ pub enum ParseConnectionError {
     Src(#[source] ParseAddressError),
     #[error("second address")]
     Dst(#[source] ParseAddressError),
+    #[error("one address is IPv4, the other IPv6")]
+    Families,
 }
 
 /// The connections to one public address (`ctdb_tickle_list`).
