@@ -175,11 +175,50 @@ impl MutexArea {
     /// # Errors
     /// [`MutexError`]; `None` is busy.
     pub fn try_lock(self: &Arc<Self>, slot: Slot) -> Result<Option<MutexGuard>, MutexError> {
-        // SAFETY: `mutex` points to a whole, aligned `pthread_mutex_t` inside the mapping, which
-        // is initialised (the header announced the feature) and stays mapped (`self` is an Arc
-        // that the guard keeps).
-        let code = unsafe { libc::pthread_mutex_trylock(self.mutex(slot)) };
+        let code = self.try_lock_code(slot);
         self.taken(slot, code)
+    }
+
+    fn try_lock_code(&self, slot: Slot) -> i32 {
+        // SAFETY: `mutex` points to a whole, aligned `pthread_mutex_t` inside the mapping, which
+        // is initialised (the header announced the feature) and stays mapped: a held mutex is
+        // remembered either by a guard, which keeps the area, or by the caller of
+        // `try_lock_unguarded`, who does.
+        unsafe { libc::pthread_mutex_trylock(self.mutex(slot)) }
+    }
+
+    /// As [`MutexArea::try_lock`] without a guard, for the path where a guard's cost shows: who is
+    /// answered `true` keeps the area, stays on this thread, and calls [`MutexArea::unlock`] once.
+    ///
+    /// # Errors
+    /// [`MutexError`]; `false` is busy.
+    #[inline]
+    pub(crate) fn try_lock_unguarded(self: &Arc<Self>, slot: Slot) -> Result<bool, MutexError> {
+        match self.try_lock_code(slot) {
+            0 => Ok(true),
+            libc::EBUSY => Ok(false),
+            code => {
+                let guard = self.taken(slot, code)?;
+                let taken = guard.is_some();
+                // The mutex stays locked; only the guard's reference to the area is given back.
+                if let Some(guard) = guard {
+                    guard.forget();
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    /// Undoes one [`MutexArea::try_lock_unguarded`], on the same thread.
+    #[inline]
+    pub(crate) fn unlock(&self, slot: Slot) {
+        // SAFETY: the mutex is mapped and was locked by this thread, by a guard or by the caller
+        // of `try_lock_unguarded`. EPERM (spec 11.2) is answered, not undefined: the mutex is of
+        // the error-checking kind.
+        let code = unsafe { libc::pthread_mutex_unlock(self.mutex(slot)) };
+        if code != 0 {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes the mutex, sleeping as long as it takes. Never on a shard thread.
@@ -209,7 +248,8 @@ impl MutexArea {
             libc::ENOTRECOVERABLE => return Err(MutexError::NotRecoverable { slot }),
             code => return Err(MutexError::System { slot, source: errno(code) }),
         };
-        Ok(Some(MutexGuard { area: Arc::clone(self), slot, owner_died, _thread: PhantomData }))
+        let area = Arc::clone(self);
+        Ok(Some(MutexGuard { area, slot, owner_died, locked: true, _thread: PhantomData }))
     }
 
     /// The word that says who holds the mutex: [`OWNER`], [`WAITERS`], [`OWNER_DIED`].
@@ -328,6 +368,8 @@ pub struct MutexGuard {
     area: Arc<MutexArea>,
     slot: Slot,
     owner_died: bool,
+    /// `false` once the guard gave the mutex up to `try_lock_unguarded`'s caller.
+    locked: bool,
     /// A mutex belongs to the thread that locked it.
     _thread: PhantomData<*const ()>,
 }
@@ -352,14 +394,17 @@ impl MutexGuard {
     }
 }
 
+impl MutexGuard {
+    /// Leaves the mutex locked; the reference to the area goes.
+    fn forget(mut self) {
+        self.locked = false;
+    }
+}
+
 impl Drop for MutexGuard {
     fn drop(&mut self) {
-        // SAFETY: the mutex is mapped (the guard keeps the area) and was locked by this thread
-        // (the guard cannot leave it). EPERM (spec 11.2) is answered, not undefined: the mutex
-        // is of the error-checking kind.
-        let code = unsafe { libc::pthread_mutex_unlock(self.area.mutex(self.slot)) };
-        if code != 0 {
-            self.area.lost.fetch_add(1, Ordering::Relaxed);
+        if self.locked {
+            self.area.unlock(self.slot);
         }
     }
 }

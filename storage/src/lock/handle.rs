@@ -69,6 +69,8 @@ struct Single {
 enum HeldBy {
     /// The byte is locked.
     Range,
+    /// This thread has the mutex of the chain, without a guard.
+    Chain(u32),
     /// This thread has the mutex.
     Mutex { _guard: MutexGuard },
     /// A waiting thread has the mutex and keeps it for us.
@@ -216,19 +218,27 @@ impl HandleLocks {
         }
         match self.singles.swap_remove(at).by {
             HeldBy::Range => self.ranges.unlock(Span::byte(byte)).map_err(system(what)),
+            HeldBy::Chain(chain) => {
+                if let Some(area) = &self.mutexes {
+                    area.unlock(Slot::Chain(chain));
+                }
+                Ok(())
+            }
             HeldBy::Mutex { .. } | HeldBy::Thread { .. } => Ok(()),
         }
     }
 
     fn lock_chain_mutex(
         &mut self,
-        area: &Arc<MutexArea>,
         chain: u32,
         kind: LockKind,
         wait: Wait,
     ) -> Result<TryLock, LockError> {
         let what = "a chain";
         self.must_be_writable(kind, what)?;
+        let Some(area) = &self.mutexes else {
+            return Err(LockError::Refused { what, holding: "a file without mutexes" });
+        };
         let byte = chain_byte(chain);
         if let Some(at) = self.singles.iter().position(|held| held.byte == byte) {
             let upgrade = self.singles[at].kind == LockKind::Read && kind == LockKind::Write;
@@ -240,14 +250,18 @@ impl HandleLocks {
             self.count_nested(at, kind);
             return Ok(TryLock::Granted);
         }
-        let guard = match wait {
-            Wait::Yes => {
-                FutexWait::new(Arc::clone(area), chain, kind).on_this_thread(&Patience::FOREVER)?
+        // Trying first keeps the machinery of a wait, and its counted references, off the usual path.
+        let by = if Self::try_chain_mutex(area, chain, kind)? {
+            HeldBy::Chain(chain)
+        } else if wait == Wait::Yes {
+            let wait = FutexWait::new(Arc::clone(area), chain, kind);
+            match wait.on_this_thread(&Patience::FOREVER)? {
+                Some(guard) => HeldBy::Mutex { _guard: guard },
+                None => return Ok(TryLock::Busy),
             }
-            Wait::No => Self::try_chain_mutex(area, chain, kind)?,
+        } else {
+            return Ok(TryLock::Busy);
         };
-        let Some(guard) = guard else { return Ok(TryLock::Busy) };
-        let by = HeldBy::Mutex { _guard: guard };
         self.singles.push(Single { byte, kind, count: 1, by });
         Ok(TryLock::Granted)
     }
@@ -257,19 +271,21 @@ impl HandleLocks {
         area: &Arc<MutexArea>,
         chain: u32,
         kind: LockKind,
-    ) -> Result<Option<MutexGuard>, MutexError> {
+    ) -> Result<bool, MutexError> {
         for _ in 0..ROUNDS_MAX {
-            let Some(guard) = area.try_lock(Slot::Chain(chain))? else { return Ok(None) };
+            if !area.try_lock_unguarded(Slot::Chain(chain))? {
+                return Ok(false);
+            }
             // libtdb does not look if it holds another chain already, for it would have to wait
             // behind somebody who waits for that chain. We do not wait, so we can look.
             if area.state().admits(kind == LockKind::Write) {
-                return Ok(Some(guard));
+                return Ok(true);
             }
-            drop(guard);
-            let Some(all) = area.try_lock(Slot::AllRecords)? else { return Ok(None) };
+            area.unlock(Slot::Chain(chain));
+            let Some(all) = area.try_lock(Slot::AllRecords)? else { return Ok(false) };
             settle_all_records(&all)?;
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn holds_chain(&self) -> bool {
@@ -315,8 +331,8 @@ impl Locks for HandleLocks {
         if wait == Wait::Yes {
             self.may_sleep_for_chain(chain)?;
         }
-        match self.mutexes.clone() {
-            Some(area) => self.lock_chain_mutex(&area, chain, kind, wait),
+        match self.mutexes {
+            Some(_) => self.lock_chain_mutex(chain, kind, wait),
             None => self.lock_byte(chain_byte(chain), kind, wait, what),
         }
     }
@@ -490,6 +506,13 @@ impl FileLocks for HandleLocks {
 
 impl Drop for HandleLocks {
     fn drop(&mut self) {
+        if let Some(area) = &self.mutexes {
+            for held in &self.singles {
+                if let HeldBy::Chain(chain) = held.by {
+                    area.unlock(Slot::Chain(chain));
+                }
+            }
+        }
         // The description may live on (a waiting thread, a mapping), its locks must not. An error
         // means that the descriptor is gone, and the locks with it.
         let _ = self.ranges.unlock(Span::from(0));

@@ -80,7 +80,11 @@ impl Waits {
     }
 
     /// Is a wait for this chain running?
+    #[inline]
     pub(super) fn concern(&mut self, chain: u32) -> bool {
+        if self.threads.is_empty() && self.rings.is_empty() {
+            return false;
+        }
         self.forget_ended();
         self.threads.iter().any(|wait| wait.chain == chain)
             || self.rings.iter().any(|(waited, _)| *waited == chain)
