@@ -686,7 +686,7 @@ pub fn serve(obey: Result<impl FnMut(&str) -> String, impl std::fmt::Display>) -
 /// `chainlock_read_nonblock KEY`, `chainunlock_read KEY`, `lockall`, `lockall_nonblock`,
 /// `unlockall`, `lockall_read`, `lockall_read_nonblock`, `unlockall_read`, `start`,
 /// `start_nonblock`, `prepare`, `commit`, `cancel`, `store KEY VALUE`, `append KEY VALUE`,
-/// `delete KEY`, `fetch KEY`, `seqnum`, `check`, `wipe`, `repack`,
+/// `hold KEY MICROSECONDS` (lock, sleep, unlock), `delete KEY`, `fetch KEY`, `seqnum`, `check`, `wipe`, `repack`,
 /// `traverse_hold` (visits the first record and sleeps in the callback until the next line),
 /// `traverse_hold_all` (the same with every record).
 /// Keys and values are words without blanks. Replies `ok`, `error CODE`, or the value.
@@ -713,6 +713,11 @@ pub fn obey(tdb: &Tdb, line: &str) -> String {
         "prepare" => tdb.transaction_prepare_commit(),
         "commit" => tdb.transaction_commit(),
         "cancel" => tdb.transaction_cancel(),
+        "hold" => tdb.chainlock(key).and_then(|()| {
+            let micros = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            std::thread::sleep(Duration::from_micros(micros.unwrap_or(0)));
+            tdb.chainunlock(key)
+        }),
         "store" => tdb.store(key, value, mode::REPLACE),
         "append" => tdb.append(key, value),
         "delete" => tdb.delete(key),
