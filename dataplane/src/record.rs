@@ -311,6 +311,17 @@ impl RecordEngine {
     pub fn detach(&mut self, id: DbId) {
         self.databases.remove(&id);
         self.pending.retain(|call| call.db != id);
+        self.waiting.retain(|_, (db, _, _)| *db != id);
+    }
+
+    /// Waits that the store has given up because it is frozen: their packets wait for the thaw.
+    pub fn waits_given_up(&mut self, tickets: &[Ticket]) {
+        for ticket in tickets {
+            let Some((id, _, parked)) = self.waiting.remove(ticket) else { continue };
+            if let Some(db) = self.databases.get_mut(&id) {
+                db.frozen.push_back(parked);
+            }
+        }
     }
 
     /// Sets a run-time property (READONLY, STICKY); repeated calls change nothing.

@@ -4,9 +4,19 @@
 //! (`doorbell`).
 //! Origin: ours; C is one thread.
 
+mod clients;
+mod controls;
 pub mod doorbell;
+mod io;
+pub mod limits;
+pub mod message;
+mod orders;
 pub mod outbox;
+mod packets;
 pub mod registry;
+pub mod runtime;
+pub mod statistics;
+pub mod store;
 
 /// Number of a shard, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,117 @@
+//! The ways out of a shard: to its clients, to other shards, to control.
+//!
+//! Role: routes packets to a client of any shard; carries out what the record engine wants.
+//! Invariant: nothing here blocks; what does not fit waits in an outbox, and a shard without
+//! credit stops reading.
+
+use ringmaster_protocol::{
+    DbId, Destination, Packet, PacketStyle, Pnn, Reqid, call::ReplyCall, header::Envelope,
+};
+use ringmaster_transport::reactor::AnyReactor;
+
+use super::{
+    ShardId,
+    clients::{Clients, Sender, shard_of},
+    limits::CREDIT_MIN,
+    message::{FromShard, ToShard},
+    outbox::Outbox,
+    statistics::PacketCounters,
+};
+use crate::record::{ClientId, ControlToken, NodeEnvelope, Output, Ticket};
+
+/// The ways out of a shard, apart from what is asked meanwhile.
+pub(super) struct Io {
+    pub(super) clients: Clients,
+    /// By shard; none towards itself.
+    pub(super) peers: Vec<Option<Outbox<ToShard>>>,
+    pub(super) control: Outbox<FromShard>,
+    pub(super) counters: PacketCounters,
+    pub(super) waits: Vec<(DbId, Box<[u8]>, Ticket)>,
+    pub(super) sender: Sender,
+    pub(super) id: ShardId,
+    pub(super) shards: u32,
+}
+
+impl Io {
+    pub(super) fn peer(&mut self, shard: ShardId) -> Option<&mut Outbox<ToShard>> {
+        self.peers.get_mut(usize::from(shard.0))?.as_mut()
+    }
+
+    /// Whether a buffer of input may be handled now.
+    pub(super) fn has_credit(&self) -> bool {
+        self.control.credit() >= CREDIT_MIN
+            && self.peers.iter().flatten().all(|peer| peer.credit() >= CREDIT_MIN)
+    }
+
+    /// Moves parked messages on; `true` when none is left.
+    pub(super) fn flush(&mut self) -> bool {
+        let mut all = self.control.flush();
+        for peer in self.peers.iter_mut().flatten() {
+            all &= peer.flush();
+        }
+        all
+    }
+
+    /// A packet to a client of any shard.
+    pub(super) fn send_client(
+        &mut self,
+        reactor: &mut AnyReactor,
+        client: ClientId,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let home = shard_of(client, self.shards);
+        if home == self.id {
+            if self.clients.append(reactor, client, write) {
+                self.counters.client_sent = self.counters.client_sent.wrapping_add(1);
+            }
+            return;
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        if let Some(peer) = self.peer(home) {
+            peer.send_reply(ToShard::Packet { client, bytes: bytes.into() });
+        }
+    }
+}
+
+/// Carries out what the record engine wants.
+pub(super) struct Sink<'a> {
+    pub(super) reactor: &'a mut AnyReactor,
+    pub(super) io: &'a mut Io,
+}
+
+impl Output for Sink<'_> {
+    fn reply_client(&mut self, client: ClientId, reqid: Reqid, status: i32, data: &[u8]) {
+        let envelope = self.io.sender.envelope(reqid);
+        self.io.send_client(self.reactor, client, |out| {
+            let reply = Packet::ReplyCall(ReplyCall { status, data });
+            reply.encode_into(out, envelope, PacketStyle::Daemon);
+        });
+    }
+
+    fn send_node(&mut self, to: Pnn, envelope: NodeEnvelope, packet: &Packet<'_>) {
+        self.io.counters.node_sent = self.io.counters.node_sent.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let envelope = Envelope {
+            generation: envelope.generation,
+            destination: Destination::Node(to),
+            source: Destination::Node(envelope.source),
+            reqid: envelope.reqid,
+        };
+        packet.encode_into(&mut bytes, envelope, PacketStyle::Daemon);
+        self.io.control.send_reply(FromShard::NodePacket { to, bytes: bytes.into() });
+    }
+
+    fn wait_for_chain(&mut self, db: DbId, key: &[u8], ticket: Ticket) {
+        self.io.waits.push((db, key.into(), ticket));
+    }
+
+    fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]) {
+        let (shard, payload) = (self.io.id, payload.into());
+        self.io.control.send_reply(FromShard::UpdateRecord { shard, to, token, payload });
+    }
+
+    fn force_recovery(&mut self, reason: &'static str) {
+        self.io.control.send_reply(FromShard::ForceRecovery { reason });
+    }
+}

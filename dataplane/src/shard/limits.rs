@@ -1,0 +1,33 @@
+//! Limits of a shard, by name, with what happens at each.
+
+use std::time::Duration;
+
+/// Messages that fit into a shard's or control's inbox; more wait at the sender.
+pub const INBOX_MESSAGES: usize = 4_096;
+
+/// Requests that wait at a sender whose receiver's inbox is full; then the sender stops reading
+/// from its clients.
+pub const PARKED_MAX: usize = 65_536;
+
+/// Answers beyond that: one for each request that the other side may have under way.
+pub const PARKED_REPLIES: usize = 1_048_576;
+
+/// Credit that must be there before a buffer of input is looked at: a buffer of 16 KiB holds at
+/// most 512 packets of 32 bytes, each of which may become one message.
+pub const CREDIT_MIN: usize = 512;
+
+const _: () = assert!(CREDIT_MIN * 32 >= ringmaster_transport::reactor::BUFFER_LEN);
+const _: () = assert!(PARKED_MAX > 4 * CREDIT_MIN);
+
+/// Messages taken from the inbox in one turn, so that sockets get their share.
+pub const MESSAGES_PER_TURN: usize = 1_024;
+
+/// Output that may wait for a client that does not read, in bytes; then its connection is closed
+/// (C: `MaxQueueDropMsg` packets, which bounds nothing in bytes).
+pub const CLIENT_OUTPUT_MAX: usize = 512 * 1024 * 1024;
+
+/// A shard without work wakes up this often to look after its timers' clock.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// A listener that ran out of descriptors tries again after this long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,384 @@
+//! The shard's records: TDB files that smbd maps and locks at the same moment.
+//!
+//! Role: [`RecordStore`] over one storage handle per database; waits for busy chains.
+//! Invariants
+//! - Between two turns no chain is locked by this shard, except one that a waiter has been granted
+//!   and whose packets are just being processed.
+//! - One wait per chain, whatever the number of packets; they are served in their order under one
+//!   grant.
+//! - A frozen database is not touched: its packets come back with the thaw. `Frozen` is only
+//!   acknowledged when no wait for one of its chains is left.
+//! - A file that turns out to be broken is reported once; from then on it counts as frozen here,
+//!   until a recovery has rebuilt it. The daemon lives on.
+//!
+//! Origin: `docs/spec/cluster-semantics.md` 2.8 (what C does with a helper process per wait).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use ringmaster_protocol::{
+    DbId,
+    record::{RECORD_HEADER_LEN, RecordHeader},
+};
+use ringmaster_storage::{
+    chain::StoreMode,
+    engine::AccessError,
+    handle::{Database, Handle, HandleError, Locked},
+    lock::{LockKind, TryLock, WaitRefused},
+    wait::{ChainWaiter, WaitNotify, WaitState},
+};
+
+use crate::record::{FetchError, Latency, LockOutcome, RecordStore, Ticket};
+
+/// Packets that wait for a chain.
+struct ChainWait {
+    waiter: Option<ChainWaiter>,
+    tickets: VecDeque<(Ticket, Instant)>,
+}
+
+struct Slot {
+    handle: Handle,
+    frozen: bool,
+    broken: bool,
+    waits: BTreeMap<u32, ChainWait>,
+    locks: LockCounters,
+}
+
+/// Counters of lock requests that had to wait, as C counts its helpers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LockCounters {
+    /// Waits that ended, either way.
+    pub calls: u64,
+    /// Waits under way.
+    pub current: u64,
+    /// Waits that have not got a place yet.
+    pub pending: u64,
+    /// Waits that failed.
+    pub failed: u64,
+    /// Duration of successful waits, in milliseconds.
+    pub latency: Latency,
+    /// Successful waits by duration (C's bounds).
+    pub buckets: [u32; 16],
+}
+
+impl LockCounters {
+    /// Upper bounds of the buckets, in milliseconds; longer waits go into the next one.
+    const BOUNDS_MS: [u128; 10] = [1, 10, 100, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
+
+    fn granted(&mut self, waited: std::time::Duration) {
+        let millis = waited.as_millis();
+        let bucket = Self::BOUNDS_MS.iter().position(|bound| millis < *bound);
+        self.buckets[bucket.unwrap_or(Self::BOUNDS_MS.len())] += 1;
+        self.latency.add(waited.as_secs_f64() * 1_000.0);
+    }
+}
+
+/// A chain that was waited for is locked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Of which database.
+    pub db: DbId,
+    /// Which chain.
+    pub chain: u32,
+}
+
+/// See the module.
+pub struct ShardStore {
+    slots: BTreeMap<DbId, Slot>,
+    /// The chain that is locked now, and how often.
+    held: Option<(DbId, u32, u32)>,
+    notify: Arc<dyn WaitNotify>,
+    broken: Vec<(DbId, AccessError)>,
+    scratch: Vec<u8>,
+}
+
+impl ShardStore {
+    /// `notify` wakes the shard when a wait has changed.
+    #[must_use]
+    pub fn new(notify: Arc<dyn WaitNotify>) -> Self {
+        Self { slots: BTreeMap::new(), held: None, notify, broken: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Opens a handle of this shard's own. On the shard's thread.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub fn attach(
+        &mut self,
+        id: DbId,
+        database: &Arc<Database>,
+        max_dead: u32,
+        frozen: bool,
+    ) -> Result<(), HandleError> {
+        let mut handle = database.handle()?;
+        handle.set_max_dead(max_dead);
+        let waits = BTreeMap::new();
+        let locks = LockCounters::default();
+        self.slots.insert(id, Slot { handle, frozen, broken: false, waits, locks });
+        Ok(())
+    }
+
+    /// Closes this shard's handle.
+    pub fn detach(&mut self, id: DbId) {
+        self.slots.remove(&id);
+    }
+
+    /// The handle, for work that needs no chain of the record path (sequence number).
+    pub fn handle(&mut self, id: DbId) -> Option<&mut Handle> {
+        self.slots.get_mut(&id).map(|slot| &mut slot.handle)
+    }
+
+    /// From now on the database is left alone. Waits under way are given up; their tickets are
+    /// returned: the packets belong to the thaw now.
+    pub fn freeze(&mut self, id: DbId) -> Vec<Ticket> {
+        let Some(slot) = self.slots.get_mut(&id) else { return Vec::new() };
+        slot.frozen = true;
+        let waits = std::mem::take(&mut slot.waits);
+        slot.locks.current = 0;
+        slot.locks.pending = 0;
+        waits.into_values().flat_map(|wait| wait.tickets).map(|(ticket, _)| ticket).collect()
+    }
+
+    /// The database may be used again.
+    pub fn thaw(&mut self, id: DbId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.frozen = false;
+            slot.broken = false;
+        }
+    }
+
+    /// Files that have turned out to be broken since the last call, with what was found.
+    pub fn take_broken(&mut self) -> Vec<(DbId, AccessError)> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Counters of waits, per database.
+    pub fn lock_counters(&self) -> impl Iterator<Item = (DbId, &LockCounters)> {
+        self.slots.iter().map(|(id, slot)| (*id, &slot.locks))
+    }
+
+    /// Zeroes the counters.
+    pub fn reset_counters(&mut self) {
+        for slot in self.slots.values_mut() {
+            slot.locks = LockCounters::default();
+        }
+    }
+
+    /// Waits for the chain of `key` on behalf of `ticket`.
+    pub fn wait(&mut self, id: DbId, key: &[u8], ticket: Ticket) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let chain = slot.handle.database().chain_of(key);
+        let wait = slot
+            .waits
+            .entry(chain)
+            .or_insert_with(|| ChainWait { waiter: None, tickets: VecDeque::new() });
+        wait.tickets.push_back((ticket, Instant::now()));
+        self.start_waits(id);
+    }
+
+    /// Starts the waits that have no waiter yet, as far as the limit of the database allows.
+    fn start_waits(&mut self, id: DbId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        for (chain, wait) in &mut slot.waits {
+            if wait.waiter.is_some() {
+                continue;
+            }
+            let Some(locks) = slot.handle.locks().file_locks() else { return };
+            let notify = Arc::clone(&self.notify);
+            match locks.wait_for_chain(*chain, LockKind::Write, None, notify) {
+                Ok(waiter) => wait.waiter = Some(waiter),
+                // Its end, or the end of another one, is notified: tried again then.
+                Err(WaitRefused::LimitReached { .. } | WaitRefused::AlreadyWaiting { .. }) => {}
+                Err(refused) => tracing::warn!(db = %id, chain, error = %refused, "cannot wait"),
+            }
+        }
+        let started = slot.waits.values().filter(|wait| wait.waiter.is_some()).count() as u64;
+        slot.locks.current = started;
+        slot.locks.pending = slot.waits.len() as u64 - started;
+    }
+
+    /// After a notification: the next wait that is over, if any. A granted chain is locked then,
+    /// until [`Self::end_grant`]; its packets are in the returned order.
+    pub fn next_grant(&mut self) -> Option<(Granted, Vec<Ticket>)> {
+        assert!(self.held.is_none(), "grants are taken between turns");
+        let ids: Vec<DbId> = self.slots.keys().copied().collect();
+        for id in ids {
+            self.start_waits(id);
+            let slot = self.slots.get_mut(&id)?;
+            let over = slot.waits.iter().find_map(|(chain, wait)| {
+                let state = wait.waiter.as_ref()?.state();
+                (state != WaitState::Waiting).then_some(*chain)
+            });
+            let Some(chain) = over else { continue };
+            let wait = slot.waits.remove(&chain)?;
+            let waiter = wait.waiter?;
+            let locks = slot.handle.locks().file_locks()?;
+            slot.locks.calls += 1;
+            slot.locks.current = slot.locks.current.saturating_sub(1);
+            match locks.adopt(waiter) {
+                Ok(TryLock::Granted) => {
+                    for (_, since) in &wait.tickets {
+                        slot.locks.granted(since.elapsed());
+                    }
+                    self.held = Some((id, chain, 1));
+                    let tickets = wait.tickets.into_iter().map(|(ticket, _)| ticket).collect();
+                    return Some((Granted { db: id, chain }, tickets));
+                }
+                Ok(TryLock::Busy) => {
+                    slot.waits.insert(chain, ChainWait { waiter: None, tickets: wait.tickets });
+                }
+                Err(error) => {
+                    slot.locks.failed += 1;
+                    let waiter = None;
+                    slot.waits.insert(chain, ChainWait { waiter, tickets: wait.tickets });
+                    self.report(id, AccessError::Lock(error));
+                }
+            }
+        }
+        None
+    }
+
+    /// One more lock for a ticket of a grant: the engine gives each one back.
+    pub fn grant_again(&mut self) {
+        if let Some((_, _, depth)) = &mut self.held {
+            *depth += 1;
+        }
+    }
+
+    /// Gives the granted chain back.
+    pub fn end_grant(&mut self, granted: Granted) {
+        self.release(granted.db, granted.chain);
+        self.start_waits(granted.db);
+    }
+
+    fn release(&mut self, id: DbId, chain: u32) {
+        match &mut self.held {
+            Some((db, locked, depth)) if (*db, *locked) == (id, chain) => {
+                *depth -= 1;
+                if *depth > 0 {
+                    return;
+                }
+            }
+            other => panic!("unlock of {id} chain {chain} while {other:?} is held"),
+        }
+        self.held = None;
+        let unlocked = self.slots.get_mut(&id).map(|slot| slot.handle.unlock_chain(chain));
+        if let Some(Err(error)) = unlocked {
+            self.report(id, error);
+        }
+    }
+
+    fn report(&mut self, id: DbId, error: AccessError) {
+        if let Some(slot) = self.slots.get_mut(&id)
+            && !slot.broken
+        {
+            slot.broken = true;
+            slot.frozen = true;
+            self.broken.push((id, error));
+        }
+    }
+
+    /// Chain of a key in that database's file; `None` for an unknown database.
+    #[must_use]
+    pub fn chain_of(&self, id: DbId, key: &[u8]) -> Option<u32> {
+        Some(self.slots.get(&id)?.handle.database().chain_of(key))
+    }
+
+    /// Runs `work` on the chain of `key`, which is locked.
+    fn on_chain<T>(
+        &mut self,
+        id: DbId,
+        key: &[u8],
+        work: impl FnOnce(&mut Locked<'_>) -> Result<T, AccessError>,
+    ) -> Result<T, FetchError> {
+        let chain = self.chain_of(id, key).ok_or(FetchError)?;
+        assert!(
+            matches!(self.held, Some((db, locked, _)) if (db, locked) == (id, chain)),
+            "work on a chain needs its lock"
+        );
+        let slot = self.slots.get_mut(&id).ok_or(FetchError)?;
+        let mut locked = slot.handle.resume_chain(chain);
+        let done = work(&mut locked);
+        locked.keep();
+        done.map_err(|error| {
+            self.report(id, error);
+            FetchError
+        })
+    }
+}
+
+impl RecordStore for ShardStore {
+    fn try_lock(&mut self, db: DbId, key: &[u8]) -> LockOutcome {
+        let Some(slot) = self.slots.get_mut(&db) else { return LockOutcome::Failed };
+        let chain = slot.handle.database().chain_of(key);
+        if let Some((held_db, held_chain, depth)) = &mut self.held {
+            assert_eq!((*held_db, *held_chain), (db, chain), "one chain at a time");
+            *depth += 1;
+            return LockOutcome::Locked;
+        }
+        if slot.frozen {
+            return LockOutcome::Frozen;
+        }
+        // Who waits already comes first.
+        if !slot.waits.is_empty() && slot.waits.contains_key(&chain) {
+            return LockOutcome::Busy;
+        }
+        let locked = slot.handle.try_lock_chain(chain, LockKind::Write);
+        match locked.map(|locked| locked.map(Locked::keep)) {
+            Ok(Some(())) => {
+                self.held = Some((db, chain, 1));
+                LockOutcome::Locked
+            }
+            Ok(None) => LockOutcome::Busy,
+            Err(error) => {
+                self.report(db, error);
+                LockOutcome::Frozen
+            }
+        }
+    }
+
+    fn unlock(&mut self, db: DbId, key: &[u8]) {
+        if let Some(chain) = self.chain_of(db, key) {
+            self.release(db, chain);
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        db: DbId,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Option<RecordHeader>, FetchError> {
+        value.clear();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let found = self.on_chain(db, key, |locked| locked.fetch(key, &mut scratch));
+        let header = match found {
+            Ok(true) => RecordHeader::split(&scratch).map(|(header, data)| {
+                value.extend_from_slice(data);
+                header
+            }),
+            Ok(false) | Err(FetchError) => None,
+        };
+        self.scratch = scratch;
+        found.map(|_| header)
+    }
+
+    fn store(
+        &mut self,
+        db: DbId,
+        key: &[u8],
+        header: RecordHeader,
+        value: &[u8],
+    ) -> Result<(), FetchError> {
+        let bytes: [u8; RECORD_HEADER_LEN] = header.to_array();
+        self.on_chain(db, key, |locked| locked.store(key, &[&bytes, value], StoreMode::Replace))
+            .map(drop)
+    }
+
+    fn delete(&mut self, db: DbId, key: &[u8]) -> Result<(), FetchError> {
+        self.on_chain(db, key, |locked| locked.delete(key)).map(drop)
+    }
+}
