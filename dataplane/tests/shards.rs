@@ -399,6 +399,10 @@ fn a_call_waits_for_a_chain_that_another_process_holds() {
             assert_eq!(client.call_reply().0, 3);
             client
         });
+        let start = Instant::now();
+        while node.add_up().locks.num_current == 0 {
+            assert!(start.elapsed() < PATIENCE, "nobody waits for the chain");
+        }
         let header = RecordHeader {
             rsn: ringmaster_protocol::Rsn(50),
             dmaster: Dmaster::from(pnn()),
