@@ -1,0 +1,385 @@
+//! The control plane's engine: pure sequences of steps, driven by events.
+//!
+//! Role: runs the sequences of this crate (answering a control, the leader's main loop, a recovery,
+//! the monitor loop). A sequence is written as an `async fn` that reads like the procedure it is:
+//! it asks for something ([`Cx::ask`]), waits for the outcome, decides, goes on. Nothing is done
+//! here: what a sequence asks for leaves as an [`Action`], what comes of it returns as an
+//! [`Event`]. The daemon carries actions out; the simulator plays them.
+//! Invariants
+//! - No clock, no I/O, no thread, no randomness of its own: time and the seed are arguments, so that
+//!   a run can be repeated exactly.
+//! - One event at a time; all sequences are then polled in the order in which they were started,
+//!   until none of them moves any more.
+//! - State is borrowed between two awaits only, never across one.
+//! - Dropping a sequence voids what it waits for: a late outcome finds nothing.
+//!
+//! Origin: ours (C: tevent requests and processes).
+
+use std::{
+    cell::{Cell, Ref, RefCell, RefMut},
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+/// Milliseconds since an arbitrary start; never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// Later by `millis`.
+    #[must_use]
+    pub const fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// Later by whole seconds.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(1_000_u64.saturating_mul(seconds as u64)))
+    }
+}
+
+/// Names a request of a sequence; its outcome carries the same token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What a plane works with: its state, what it asks for, what comes back.
+pub trait World: 'static {
+    /// Everything the sequences share.
+    type State;
+    /// Something to be done that has an outcome.
+    type Ask;
+    /// What came of it.
+    type Outcome: 'static;
+    /// Something to be done that has none.
+    type Tell;
+}
+
+/// Left to be done by whoever drives the plane.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<A, T> {
+    /// Do it and report the outcome with [`Plane::outcome`].
+    Ask(Token, A),
+    /// Do it.
+    Tell(T),
+    /// Nobody waits for this any more; an outcome may still be reported and is dropped.
+    Forget(Token),
+}
+
+type Sequence = Pin<Box<dyn Future<Output = ()>>>;
+
+struct Inner<W: World> {
+    now: Cell<Millis>,
+    state: RefCell<W::State>,
+    actions: RefCell<Vec<Action<W::Ask, W::Tell>>>,
+    /// Requests under way; `Some` once the outcome is here.
+    asked: RefCell<BTreeMap<Token, Option<W::Outcome>>>,
+    next_token: Cell<u64>,
+    /// When sequences want to be polled, by time.
+    timers: RefCell<BTreeMap<(Millis, u64), ()>>,
+    spawned: RefCell<Vec<Sequence>>,
+    random: Cell<u64>,
+}
+
+/// What a sequence sees of the plane. Cheap to clone.
+pub struct Cx<W: World> {
+    inner: Rc<Inner<W>>,
+}
+
+impl<W: World> Clone for Cx<W> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<W: World> fmt::Debug for Cx<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cx").field("now", &self.inner.now.get()).finish_non_exhaustive()
+    }
+}
+
+/// Runs sequences.
+pub struct Plane<W: World> {
+    cx: Cx<W>,
+    sequences: Vec<Sequence>,
+}
+
+impl<W: World> fmt::Debug for Plane<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plane").field("sequences", &self.sequences.len()).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Plane<W> {
+    /// A plane without sequences. `seed` feeds [`Cx::random`].
+    #[must_use]
+    pub fn new(state: W::State, now: Millis, seed: u64) -> Self {
+        let inner = Inner {
+            now: Cell::new(now),
+            state: RefCell::new(state),
+            actions: RefCell::new(Vec::new()),
+            asked: RefCell::new(BTreeMap::new()),
+            next_token: Cell::new(0),
+            timers: RefCell::new(BTreeMap::new()),
+            spawned: RefCell::new(Vec::new()),
+            // The generator must not start at 0.
+            random: Cell::new(seed | 1),
+        };
+        Self { cx: Cx { inner: Rc::new(inner) }, sequences: Vec::new() }
+    }
+
+    /// For starting sequences and looking at the state from outside.
+    #[must_use]
+    pub const fn cx(&self) -> &Cx<W> {
+        &self.cx
+    }
+
+    /// Something has happened: `event` changes the state and starts sequences; then everything
+    /// that can move moves. What is to be done is added to `out`, in the order in which it was
+    /// asked for.
+    pub fn handle(
+        &mut self,
+        now: Millis,
+        event: impl FnOnce(&Cx<W>),
+        out: &mut Vec<Action<W::Ask, W::Tell>>,
+    ) {
+        self.cx.inner.now.set(now.max(self.cx.now()));
+        event(&self.cx);
+        self.run();
+        out.append(&mut self.cx.inner.actions.borrow_mut());
+    }
+
+    /// The outcome of an [`Action::Ask`]. One that nobody waits for is dropped.
+    pub fn outcome(
+        &mut self,
+        now: Millis,
+        token: Token,
+        outcome: W::Outcome,
+        out: &mut Vec<Action<W::Ask, W::Tell>>,
+    ) {
+        if let Some(slot) = self.cx.inner.asked.borrow_mut().get_mut(&token) {
+            *slot = Some(outcome);
+        }
+        self.handle(now, |_| {}, out);
+    }
+
+    /// When [`Self::handle`] wants to be called even if nothing happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.cx.inner.timers.borrow().first_key_value().map(|((at, _), ())| *at)
+    }
+
+    /// Sequences under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Whether nothing is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    fn run(&mut self) {
+        let mut waker = Context::from_waker(Waker::noop());
+        loop {
+            let now = self.cx.now();
+            self.cx.inner.timers.borrow_mut().retain(|(at, _), ()| *at > now);
+            let before = self.cx.progress();
+            self.sequences.append(&mut self.cx.inner.spawned.borrow_mut());
+            self.sequences.retain_mut(|sequence| sequence.as_mut().poll(&mut waker).is_pending());
+            // Sequences wait for each other through the state: go on until nobody moves.
+            if self.cx.progress() == before && self.cx.inner.spawned.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+impl<W: World> Cx<W> {
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.inner.now.get()
+    }
+
+    /// The state, to look at. Not across an await.
+    #[must_use]
+    pub fn state(&self) -> Ref<'_, W::State> {
+        self.inner.state.borrow()
+    }
+
+    /// The state, to change. Not across an await.
+    #[must_use]
+    pub fn state_mut(&self) -> RefMut<'_, W::State> {
+        // Whoever changes the state may let another sequence move.
+        self.moved();
+        self.inner.state.borrow_mut()
+    }
+
+    /// Starts a sequence; it is polled before the current event has been handled.
+    pub fn spawn(&self, sequence: impl Future<Output = ()> + 'static) {
+        self.inner.spawned.borrow_mut().push(Box::pin(sequence));
+    }
+
+    /// Has something done that has no outcome.
+    pub fn tell(&self, what: W::Tell) {
+        self.inner.actions.borrow_mut().push(Action::Tell(what));
+    }
+
+    /// Has something done and waits for what comes of it.
+    pub fn ask(&self, what: W::Ask) -> Asked<W> {
+        let token = Token(self.inner.next_token.get() + 1);
+        self.inner.next_token.set(token.0);
+        self.inner.asked.borrow_mut().insert(token, None);
+        self.inner.actions.borrow_mut().push(Action::Ask(token, what));
+        Asked { cx: self.clone(), token, over: false }
+    }
+
+    /// Waits until `at`.
+    pub async fn sleep_until(&self, at: Millis) {
+        self.until_or(at, |_| false).await;
+    }
+
+    /// Waits for some milliseconds.
+    pub async fn sleep(&self, millis: u64) {
+        self.sleep_until(self.now().plus(millis)).await;
+    }
+
+    /// Waits until the state says so.
+    pub fn until<F: Fn(&W::State) -> bool>(&self, condition: F) -> Until<W, F> {
+        Until { cx: self.clone(), condition, deadline: None, armed: false }
+    }
+
+    /// Waits until the state says so (`true`) or it is too late (`false`).
+    pub fn until_or<F: Fn(&W::State) -> bool>(
+        &self,
+        deadline: Millis,
+        condition: F,
+    ) -> Until<W, F> {
+        Until { cx: self.clone(), condition, deadline: Some(deadline), armed: false }
+    }
+
+    /// A number that the seed decides (xorshift; not for secrets).
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let mut number = self.inner.random.get();
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+        self.inner.random.set(number);
+        number
+    }
+
+    fn moved(&self) {
+        self.inner.next_token.set(self.inner.next_token.get() + 1);
+    }
+
+    /// Changes whenever a sequence has asked or may have changed the state.
+    fn progress(&self) -> (u64, usize) {
+        (self.inner.next_token.get(), self.inner.actions.borrow().len())
+    }
+}
+
+/// Waits for an outcome.
+#[must_use = "nobody hears of the outcome unless this is awaited"]
+pub struct Asked<W: World> {
+    cx: Cx<W>,
+    token: Token,
+    over: bool,
+}
+
+impl<W: World> fmt::Debug for Asked<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Asked").field(&self.token).finish()
+    }
+}
+
+impl<W: World> Future for Asked<W> {
+    type Output = W::Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<W::Outcome> {
+        let token = self.token;
+        let outcome = self.cx.inner.asked.borrow_mut().get_mut(&token).and_then(Option::take);
+        match outcome {
+            Some(outcome) => {
+                self.cx.inner.asked.borrow_mut().remove(&token);
+                self.cx.moved();
+                self.over = true;
+                Poll::Ready(outcome)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<W: World> Drop for Asked<W> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cx.inner.asked.borrow_mut().remove(&self.token);
+            self.cx.inner.actions.borrow_mut().push(Action::Forget(self.token));
+        }
+    }
+}
+
+/// Waits for a condition, perhaps until a deadline.
+#[must_use = "a condition is only waited for when awaited"]
+pub struct Until<W: World, F> {
+    cx: Cx<W>,
+    condition: F,
+    deadline: Option<Millis>,
+    armed: bool,
+}
+
+impl<W: World, F> fmt::Debug for Until<W, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Until").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl<W: World, F: Fn(&W::State) -> bool + Unpin> Future for Until<W, F> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<bool> {
+        if (self.condition)(&self.cx.state()) {
+            return Poll::Ready(true);
+        }
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        if self.cx.now() >= deadline {
+            return Poll::Ready(false);
+        }
+        if !self.armed {
+            self.armed = true;
+            let number = self.cx.inner.next_token.get();
+            self.cx.inner.timers.borrow_mut().insert((deadline, number), ());
+        }
+        Poll::Pending
+    }
+}
+
+/// Waits for all of several requests, in any order; the outcomes come in the order of the requests.
+pub async fn join_all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut slots: Vec<Result<F::Output, F>> = futures.into_iter().map(Err).collect();
+    std::future::poll_fn(|cx| {
+        let mut missing = false;
+        for slot in &mut slots {
+            if let Err(future) = slot {
+                match Pin::new(future).poll(cx) {
+                    Poll::Ready(outcome) => *slot = Ok(outcome),
+                    Poll::Pending => missing = true,
+                }
+            }
+        }
+        if missing { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    slots.into_iter().filter_map(Result::ok).collect()
+}
+
+#[cfg(test)]
+mod tests;
