@@ -149,8 +149,11 @@ impl Session {
                 }
             };
             self.finished("status", result, output);
-            let summary = status.as_ref().map_or(result, |status| status.summary);
-            Some(report::exit_status(summary))
+            Some(match status {
+                Ok(status) => report::exit_status(status.summary),
+                // Here C hands the number to `exit()` with its sign.
+                Err(error) => error.get().to_le_bytes()[0],
+            })
         });
         output
     }
@@ -215,8 +218,8 @@ fn text(word: &OsStr) -> Option<Text<'_>> {
     Some(Text::new(word.as_bytes()))
 }
 
-/// `atoi`, sent as the u32 with the same bits: no digits is 0, and the daemon takes 0 and every
-/// huge number as a time-out that is over at once.
+/// `atoi` (which keeps the low 32 bits), and 0 for what is negative then. The daemon takes 0 as a
+/// time-out that is over at once, whatever the manual says.
 fn timeout_seconds(text: &OsStr) -> u32 {
     let text = text.as_bytes().trim_ascii_start();
     let (negative, text) = match text {
@@ -229,7 +232,7 @@ fn timeout_seconds(text: &OsStr) -> u32 {
         value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
     }
     let [a, b, c, d, ..] = (if negative { -value } else { value }).to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
+    u32::try_from(i32::from_le_bytes([a, b, c, d])).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -243,7 +246,12 @@ mod tests {
             ("3x", 3),
             ("x", 0),
             ("", 0),
-            ("-1", u32::MAX),
+            ("-1", 0),
+            (" 8", 8),
+            ("010", 10),
+            ("4294967295", 0),
+            ("2147483648", 0),
+            ("18446744073709551616", 0),
             ("99999999999", 1_215_752_191),
         ] {
             assert_eq!(timeout_seconds(OsStr::new(text)), seconds, "{text}");

@@ -113,21 +113,26 @@ pub fn run(args: &[OsString], posixly_correct: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match (arguments.test_only, arguments.operands.as_slice()) {
-        (true, [file, ..]) => test_locks(Path::new(file)),
-        (false, [file, count, ..]) => {
-            let count = lock_count(count);
-            if count <= 0 {
-                println!("num_locks should be > 0");
-                return ExitCode::FAILURE;
-            }
-            ping_pong(&arguments, Path::new(file), count)
-        }
-        _ => {
+    let operands = arguments.operands.as_slice();
+    let needed = if arguments.test_only { 1 } else { 2 };
+    // C makes the file before it looks for the second operand, so a missing one leaves it behind.
+    let file = match operands.first().map(|path| open(Path::new(path))) {
+        Some(None) => return ExitCode::FAILURE,
+        Some(Some(file)) if operands.len() >= needed => file,
+        Some(Some(_)) | None => {
             print!("{USAGE}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    if arguments.test_only {
+        return test_locks(&file);
     }
+    let count = lock_count(&operands[1]);
+    if count <= 0 {
+        println!("num_locks should be > 0");
+        return ExitCode::FAILURE;
+    }
+    ping_pong(&arguments, &file, count)
 }
 
 fn open(path: &Path) -> Option<File> {
@@ -137,12 +142,11 @@ fn open(path: &Path) -> Option<File> {
 
 /// `-l`: the first instance holds the whole file until a key is pressed, the second tells who has
 /// it.
-fn test_locks(path: &Path) -> ExitCode {
+fn test_locks(file: &File) -> ExitCode {
     const WHOLE_FILE: Range = Range { start: 0, len: 0 };
-    let Some(file) = open(path) else { return ExitCode::FAILURE };
     if posix_lock::try_lock(file.as_fd(), WHOLE_FILE).is_err() {
         println!("file already locked, calling check_lock to tell us who has it locked:");
-        check_lock(&file, WHOLE_FILE);
+        check_lock(file, WHOLE_FILE);
         println!("Working POSIX byte range locks");
         return ExitCode::SUCCESS;
     }
@@ -165,15 +169,14 @@ fn check_lock(file: &File, range: Range) {
     }
 }
 
-fn ping_pong(arguments: &Arguments, path: &Path, count: i64) -> ExitCode {
-    let Some(file) = open(path) else { return ExitCode::FAILURE };
+fn ping_pong(arguments: &Arguments, file: &File, count: i64) -> ExitCode {
     let len = count.unsigned_abs() + 1;
     if let Err(error) = file.set_len(len) {
         println!("ftruncate failed: {}", errno::text(&error));
         return ExitCode::SUCCESS;
     }
     let bytes = if arguments.mapped {
-        match SharedBytes::map(&file, len) {
+        match SharedBytes::map(file, len) {
             Ok(map) => Bytes::Mapped(map),
             Err(error) => {
                 println!("mmap failed: {}", errno::text(&error));
@@ -187,7 +190,7 @@ fn ping_pong(arguments: &Arguments, path: &Path, count: i64) -> ExitCode {
         println!("initial lock at 0 failed! - {}", errno::text(&error));
         return ExitCode::SUCCESS;
     }
-    let run = Run { arguments, file: &file, bytes, count };
+    let run = Run { arguments, file, bytes, count };
     // Only a failing lock, read or write ends this; it has been reported.
     let _ = run.forever();
     ExitCode::FAILURE

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use ringmaster_protocol::eventd::{EventReply, EventRequest, frame_len};
+use ringmaster_protocol::eventd::{EVENT_HEADER_LEN, EventRequest, frame_len};
 
 /// Largest reply that is read: the output of all scripts of an event.
 const PACKET_LEN_MAX: u32 = 64 << 20;
@@ -33,9 +33,9 @@ pub(super) fn call(socket: &Path, request: &EventRequest<'_>) -> Result<Vec<u8>,
         while let Some(len) = frame_len(&received, PACKET_LEN_MAX).map_err(|_| CallError::Closed)? {
             let rest = received.split_off(len);
             let packet = std::mem::replace(&mut received, rest);
-            match EventReply::from_packet(&packet) {
-                Ok((reqid, _)) if reqid != REQID => {}
-                _ => return Ok(packet),
+            // Read before the rest: a packet with another id may hold anything.
+            if packet.get(8..EVENT_HEADER_LEN) == Some(&REQID.to_le_bytes()) {
+                return Ok(packet);
             }
         }
         match stream.read(&mut chunk) {
