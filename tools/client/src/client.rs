@@ -23,6 +23,7 @@ use ringmaster_protocol::tunnel::{ReqTunnel, TunnelFlags};
 use ringmaster_protocol::{DbId, Destination, Encode, Packet, Pnn, Reader, Reqid, Srvid};
 
 use crate::connection::{Connection, Inbox};
+use crate::database::Database;
 use crate::error::{
     CallError, ConnectError, ConnectionError, ControlError, LeaderError, MalformedReply,
     ReceiveError,
@@ -42,6 +43,8 @@ pub struct Client {
     timeout: Duration,
     handlers: BTreeMap<Srvid, Handler>,
     reply_srvids: u32,
+    /// `g_lock.tdb`, once a transaction needed it.
+    pub(crate) g_lock: Option<Database>,
     /// The last reply: decoded values borrow from it.
     reply: Vec<u8>,
 }
@@ -118,6 +121,7 @@ impl Client {
             timeout,
             handlers: BTreeMap::new(),
             reply_srvids: 0,
+            g_lock: None,
             reply: Vec::new(),
         };
         let answer = client.control::<kinds::GetPnn>(Destination::Current, &());
@@ -313,11 +317,22 @@ impl Client {
         callid: CallId,
         flags: CallFlags,
     ) -> Result<&[u8], CallError> {
+        self.call_until(db, key, callid, flags, Instant::now() + self.timeout)
+    }
+
+    pub(crate) fn call_until(
+        &mut self,
+        db: DbId,
+        key: &[u8],
+        callid: CallId,
+        flags: CallFlags,
+        deadline: Instant,
+    ) -> Result<&[u8], CallError> {
         let call = ReqCall { flags, db, callid, hopcount: 0, key, calldata: &[] };
         let reqid = self.connection.request(Destination::Current, &Packet::ReqCall(call));
         let reqid = reqid.map_err(|_| CallError::TooManyRequests { db })?;
         let timeout = self.timeout;
-        let reply = self.wait_for_reply(reqid, Instant::now() + timeout);
+        let reply = self.wait_for_reply(reqid, deadline);
         self.reply = reply.map_err(|end| match end {
             Interrupted::Over(error) => error.into(),
             Interrupted::Deadline => CallError::TimedOut { db, timeout },

@@ -141,6 +141,12 @@ pub enum MalformedReply {
     /// The payload in it.
     #[error(transparent)]
     Payload(#[from] DecodeError),
+    /// A fetched record without its header.
+    #[error("{len} bytes hold no record header")]
+    NoHeader {
+        /// Bytes there are.
+        len: usize,
+    },
     /// Another kind of packet than a reply to a control or call.
     #[error("packet {operation} instead of a reply")]
     Operation {

@@ -25,19 +25,26 @@
 #![warn(missing_docs)]
 
 pub mod attach;
+mod backoff;
 pub mod client;
 pub mod connection;
+pub mod database;
 pub mod error;
+mod g_lock;
 pub mod limits;
 pub mod message;
 pub mod path;
+mod record;
 mod socket;
+pub mod transaction;
 pub mod traverse;
 
 pub use attach::{AttachError, Attached, DbKind};
 pub use client::{Client, ControlOptions};
+pub use database::{Database, LockedRecord, OpenDatabaseError, RecordError};
 pub use error::{
     CallError, ConnectError, ConnectionError, ControlError, LeaderError, ReceiveError,
 };
 pub use message::{Message, TunnelPacket};
+pub use transaction::{Transaction, TransactionError, TransactionOptions};
 pub use traverse::{TraverseError, TraverseRecord};

@@ -6,6 +6,15 @@ use std::time::Duration;
 /// name; a later reply is dropped. The C tool's default (`-t`) is the same.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
+/// How long [`crate::Client::begin`] waits for other transactions on the database, unless the caller
+/// says otherwise; then it fails with the holder's name.
+pub const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How long a commit is tried and waited for, unless the caller says otherwise. A daemon answers
+/// within its tunable `ControlTimeout` (60 s) or when the recovery that settles the commit ends. At
+/// it the commit fails as unsettled: nobody knows whether it will take place.
+pub const COMMIT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(180);
+
 /// Longest packet accepted from the daemon, in bytes; a longer one ends the connection. Far above
 /// any record: a record is never split, and smbd's have reached tens of megabytes.
 pub const PACKET_LEN_MAX: u32 = 1 << 30;

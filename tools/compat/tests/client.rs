@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use ringmaster_client::{
     CallError, Client, ConnectionError, ControlError, ControlOptions, DbKind, ReceiveError,
+    RecordError, TransactionError, TransactionOptions,
 };
 use ringmaster_compat::cluster::{Cluster, Config};
 use ringmaster_compat::require_c_cluster;
+use ringmaster_compat::run::wait_until;
 use ringmaster_protocol::call::{CallFlags, CallId};
 use ringmaster_protocol::control::kinds;
 use ringmaster_protocol::control::payloads::Pid;
+use ringmaster_protocol::record::RecordFlags;
 use ringmaster_protocol::tunnel::TunnelFlags;
 use ringmaster_protocol::{DbId, Destination, Pnn, Srvid};
 use rustix::process::Signal;
@@ -168,6 +171,220 @@ fn a_traverse_hands_over_every_record_once() {
     assert_eq!((stopped.unwrap(), first), (3, 3));
     // The rest of the broken-off traverse does not turn up in the next one.
     assert_eq!(collect(&mut client, false, &mut seen).unwrap(), 39);
+}
+
+#[test]
+fn locked_counters_of_three_nodes_lose_nothing() {
+    require_c_cluster!();
+    const ROUNDS: u32 = 150;
+    let cluster = Cluster::start(Config::new(3)).unwrap();
+    std::thread::scope(|scope| {
+        // Two clients on node 0: they exclude each other by the chain lock, the nodes by migration.
+        for node in [0, 0, 1, 2] {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut client = connect(cluster, node);
+                let mut db = client.open("counter.tdb", DbKind::Volatile).unwrap();
+                for _ in 0..ROUNDS {
+                    let mut record = client.lock_record(&mut db, b"counter").unwrap();
+                    let next = count(record.value()) + 1;
+                    record.store(&next.to_le_bytes()).unwrap();
+                    record.unlock().unwrap();
+                }
+            });
+        }
+    });
+    let mut client = connect(&cluster, 1);
+    let mut db = client.open("counter.tdb", DbKind::Volatile).unwrap();
+    let value = client.fetch(&mut db, b"counter").unwrap().unwrap();
+    assert_eq!(count(&value), 4 * ROUNDS);
+
+    // The C tool sees the same value, and what it writes is seen here.
+    cluster.node(2).tool_ok(&["writekey", "counter.tdb", "counter", "by-the-tool"]).unwrap();
+    assert_eq!(client.fetch(&mut db, b"counter").unwrap().unwrap(), b"by-the-tool");
+    let mut record = client.lock_record(&mut db, b"counter").unwrap();
+    record.store(b"by-us").unwrap();
+    record.unlock().unwrap();
+    let read = cluster.node(0).tool_ok(&["readkey", "counter.tdb", "counter"]).unwrap();
+    assert_eq!(read, "Data: size:5 ptr:[by-us]\n");
+    client.lock_record(&mut db, b"counter").unwrap().delete(&mut client).unwrap();
+    assert_eq!(client.fetch(&mut db, b"counter").unwrap(), None);
+    let read = cluster.node(2).tool_ok(&["readkey", "counter.tdb", "counter"]).unwrap();
+    assert_eq!(read, "Data: size:0 ptr:[]\n");
+}
+
+fn count(value: &[u8]) -> u32 {
+    value.try_into().map_or(0, u32::from_le_bytes)
+}
+
+#[test]
+fn readonly_copies_are_called_back_before_a_change() {
+    require_c_cluster!();
+    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let mut clients: Vec<_> = (0..2).map(|node| connect(&cluster, node)).collect();
+    let open = |client: &mut Client| client.open("ro.tdb", DbKind::Volatile).unwrap();
+    let mut dbs: Vec<_> = clients.iter_mut().map(open).collect();
+    clients[0].enable_readonly(dbs[0].id(), &[pnn(0), pnn(1)]).unwrap();
+    for round in 0..3_u8 {
+        let mut record = clients[0].lock_record(&mut dbs[0], b"key").unwrap();
+        assert!(!record.header().flags.intersects(RecordFlags::RO_ALL));
+        record.store(&[round + 1]).unwrap();
+        record.unlock().unwrap();
+        let fetched = clients[1].fetch_readonly(&mut dbs[1], b"key").unwrap();
+        assert_eq!(fetched, Some(vec![round + 1]));
+        let (header, _) = dbs[1].fetch_local(b"key", TIMEOUT).unwrap().unwrap();
+        assert!(header.flags.contains(RecordFlags::RO_HAVE_READONLY), "{header:?}");
+        let (header, _) = dbs[0].fetch_local(b"key", TIMEOUT).unwrap().unwrap();
+        assert!(header.flags.contains(RecordFlags::RO_HAVE_DELEGATIONS), "{header:?}");
+    }
+    // The holder of a copy wants to write: the copy is called back, the record moves here.
+    let mut record = clients[1].lock_record(&mut dbs[1], b"key").unwrap();
+    assert_eq!(record.value(), [3]);
+    record.store(b"moved").unwrap();
+    record.unlock().unwrap();
+    assert_eq!(clients[0].fetch(&mut dbs[0], b"key").unwrap().unwrap(), b"moved");
+}
+
+#[test]
+fn transactions_beside_the_c_tool_lose_nothing() {
+    require_c_cluster!();
+    const ROUNDS: u32 = 12;
+    let cluster = Cluster::start(Config::new(3)).unwrap();
+    for (name, kind, word) in [
+        ("pers.tdb", DbKind::Persistent, "persistent"),
+        ("repl.tdb", DbKind::Replicated, "replicated"),
+    ] {
+        cluster.node(0).tool_ok(&["attach", name, word]).unwrap();
+        std::thread::scope(|scope| {
+            for node in 0..3 {
+                let cluster = &cluster;
+                scope.spawn(move || increment(cluster, node, name, kind, ROUNDS));
+            }
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    let value = format!("round{round}");
+                    cluster.node(1).tool_ok(&["pstore", name, "tool", &value]).unwrap();
+                }
+            });
+        });
+        let seqnum = format!("{:#x}\n", 4 * ROUNDS);
+        for node in cluster.nodes() {
+            assert_eq!(node.tool_ok(&["getdbseqnum", name]).unwrap(), seqnum);
+            let last = format!("round{}\n", ROUNDS - 1);
+            assert_eq!(node.tool_ok(&["pfetch", name, "tool"]).unwrap(), last);
+            let mut client = connect(&cluster, node.index());
+            let mut db = client.open(name, kind).unwrap();
+            let value = client.fetch(&mut db, b"counter").unwrap().unwrap();
+            assert_eq!(count(&value), 3 * ROUNDS, "{name} on node {}", node.index());
+        }
+    }
+    what_a_transaction_refuses(&cluster);
+}
+
+fn increment(cluster: &Cluster, node: usize, name: &str, kind: DbKind, rounds: u32) {
+    let mut client = connect(cluster, node);
+    let mut db = client.open(name, kind).unwrap();
+    for _ in 0..rounds {
+        let mut transaction = client.begin(&mut db).unwrap();
+        let value = transaction.fetch(b"counter").unwrap().unwrap_or_default();
+        let next = count(&value) + 1;
+        transaction.store(b"counter", &next.to_le_bytes()).unwrap();
+        transaction.store(format!("of{node}").as_bytes(), b"x").unwrap();
+        transaction.commit().unwrap();
+    }
+}
+
+fn what_a_transaction_refuses(cluster: &Cluster) {
+    let mut client = connect(cluster, 0);
+    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    let error = client.lock_record(&mut db, b"counter").unwrap_err();
+    assert!(matches!(error, RecordError::NotVolatile { .. }), "{error:?}");
+    let seqnum = |cluster: &Cluster| cluster.node(2).tool_ok(&["getdbseqnum", "pers.tdb"]).unwrap();
+    let before = seqnum(cluster);
+    let mut transaction = client.begin(&mut db).unwrap();
+    transaction.store(b"counter", b"cancelled").unwrap();
+    let error = transaction.store(b"__db_sequence_number__\0", b"12345678").unwrap_err();
+    assert!(matches!(error, TransactionError::ReservedKey { .. }), "{error:?}");
+    // Another client waits for the lock, in vain.
+    let options = TransactionOptions {
+        lock_timeout: Duration::from_millis(100),
+        ..TransactionOptions::default()
+    };
+    let mut other = connect(cluster, 1);
+    let mut other_db = other.open("pers.tdb", DbKind::Persistent).unwrap();
+    let error = other.begin_with(&mut other_db, options).unwrap_err();
+    let own = format!("held by process {} of node 0", std::process::id());
+    assert!(error.to_string().contains(&own), "{error}");
+    transaction.cancel().unwrap();
+    // Nothing changed, the lock is free again, and no change means no commit.
+    other.begin_with(&mut other_db, options).unwrap().commit().unwrap();
+    assert_eq!(seqnum(cluster), before);
+    let mut transaction = other.begin(&mut other_db).unwrap();
+    transaction.delete(b"counter").unwrap();
+    assert_eq!(transaction.fetch(b"counter").unwrap(), None);
+    transaction.commit().unwrap();
+    assert_eq!(client.fetch(&mut db, b"counter").unwrap(), None);
+    assert_ne!(seqnum(cluster), before);
+}
+
+#[test]
+fn a_lock_of_the_dead_is_taken_and_one_of_the_living_waited_for() {
+    require_c_cluster!();
+    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let mut client = connect(&cluster, 0);
+    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    let options = TransactionOptions {
+        lock_timeout: Duration::from_millis(300),
+        ..TransactionOptions::default()
+    };
+    // The tool begins its transaction and reads changes from its standard input until that ends.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = cluster.node(1).command("/usr/bin/ctdb");
+    let mut tool = command.args(["ptrans", "pers.tdb"]).stdin(reader).spawn().unwrap();
+    drop(command);
+    let locked = wait_until("the tool's transaction lock", TIMEOUT, || {
+        client.begin_with(&mut db, options).err()
+    });
+    let error = locked.unwrap();
+    let text = format!("held by process {} of node 1", tool.id());
+    assert!(error.to_string().contains(&text), "{error}");
+    // Killed with the lock in its hands.
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+    drop(writer);
+    let mut transaction = client.begin(&mut db).unwrap();
+    transaction.store(b"key", b"after the dead").unwrap();
+    transaction.commit().unwrap();
+    let fetched = cluster.node(1).tool_ok(&["pfetch", "pers.tdb", "key"]).unwrap();
+    assert_eq!(fetched, "after the dead\n");
+}
+
+#[test]
+fn a_commit_that_a_recovery_interrupts_is_settled() {
+    require_c_cluster!();
+    let cluster = Cluster::start(Config::new(3).first_leads()).unwrap();
+    let mut client = connect(&cluster, 0);
+    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                cluster.node(1).tool_ok(&["recover"]).unwrap();
+            }
+        });
+        for round in 0..20_u32 {
+            let mut transaction = client.begin(&mut db).unwrap();
+            let value = transaction.fetch(b"counter").unwrap().unwrap_or_default();
+            assert_eq!(count(&value), round);
+            transaction.store(b"counter", &(round + 1).to_le_bytes()).unwrap();
+            transaction.commit().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    cluster.settle().unwrap();
+    for node in cluster.nodes() {
+        assert_eq!(node.tool_ok(&["getdbseqnum", "pers.tdb"]).unwrap(), "0x14\n");
+    }
 }
 
 #[test]
