@@ -1,0 +1,268 @@
+//! What the sequences of a node share.
+//!
+//! Invariants
+//! - Only this node's own entry of `nodes` is its own to change; DISCONNECTED of others is what
+//!   this node sees (`docs/spec/cluster-semantics.md` 1.8).
+//! - A run state is only replaced by a later one.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
+
+use ringmaster_protocol::{
+    DbId, Generation, Pnn, Srvid,
+    address::SockAddr,
+    capabilities::Capabilities,
+    database::{DbFlags, TdbOpenFlags, VnnMap},
+    node::{NodeAndFlags, NodeFlags, NodeMap},
+    process::{DebugLevel, RecMode, RunState, Timeval},
+    statistics::LatencyCounter,
+    tunable::TunableList,
+};
+
+use super::world::{ClientId, RequestId};
+use crate::plane::Millis;
+
+/// Settings that hold for the life of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constants {
+    /// This node.
+    pub pnn: Pnn,
+    /// Process id of the daemon.
+    pub daemon_pid: i32,
+    /// `cluster lock`, as written; `None` without one.
+    pub cluster_lock: Option<String>,
+    /// `[cluster] leader timeout`, in seconds.
+    pub leader_timeout_s: u32,
+    /// `[failover] disabled`.
+    pub failover_disabled: bool,
+    /// `[failover] shutdown failover timeout`, in seconds; 0: none.
+    pub shutdown_failover_timeout_s: u32,
+    /// `[failover] shutdown extra timeout`, in seconds.
+    pub shutdown_extra_timeout_s: u32,
+    /// Elections and the first recovery do not wait (test mode).
+    pub fast_start: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Settings.
+    pub constants: Constants,
+    /// Where the daemon is in its life.
+    pub run_state: RunState,
+    /// Whether a recovery is under way.
+    pub recovery_mode: RecMode,
+    /// lmasters and generation.
+    pub vnn_map: VnnMap,
+    /// All nodes, by their numbers, with the flags this node sees.
+    pub nodes: Vec<NodeEntry>,
+    /// What this node may be.
+    pub capabilities: Capabilities,
+    /// Tunables in force.
+    pub tunables: TunableList,
+    /// Log level by C's numbers.
+    pub debug_level: DebugLevel,
+    /// Wall clock at start of the plane, and when that was: wall clock = this + what has passed.
+    pub wall_clock: (Timeval, Millis),
+    /// Start of the last recovery.
+    pub recovery_started: Timeval,
+    /// End of the last recovery.
+    pub recovery_finished: Timeval,
+    /// The same, by the plane's clock.
+    pub recovery_finished_at: Millis,
+    /// Attached databases, the most recently attached first.
+    pub databases: Vec<Database>,
+    /// The daemon-wide freeze (node inactive): done, under way, or not.
+    pub frozen_all: FreezeState,
+    /// Local clients.
+    pub clients: BTreeMap<ClientId, Client>,
+    /// This node's ban: until when, and for how many seconds.
+    pub ban: Option<(Millis, u32)>,
+    /// Attaches that wait for the end of a recovery.
+    pub deferred_attaches: Vec<DeferredAttach>,
+    /// Messages for the plane's own srvids, in order of arrival; the sequence that waits for one
+    /// takes it out.
+    pub mailbox: VecDeque<(Srvid, Vec<u8>)>,
+    /// The cluster lock is held by this node.
+    pub lock_held: bool,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<Pnn>,
+    /// Counters that the plane owns.
+    pub counters: Counters,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// Number.
+    pub pnn: Pnn,
+    /// Address and port.
+    pub address: SockAddr,
+    /// As this node sees them.
+    pub flags: NodeFlags,
+}
+
+/// How far a freeze is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FreezeState {
+    /// Not frozen.
+    #[default]
+    None,
+    /// Waiting for the locks.
+    Pending,
+    /// Frozen.
+    Frozen,
+}
+
+/// One attached database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Id.
+    pub id: DbId,
+    /// Name, as attached.
+    pub name: String,
+    /// Kind and run-time properties.
+    pub flags: DbFlags,
+    /// This node's file.
+    pub path: PathBuf,
+    /// How clients have to open it.
+    pub open_flags: TdbOpenFlags,
+    /// Of the last recovery.
+    pub generation: Generation,
+    /// Freeze.
+    pub freeze: FreezeState,
+    /// Recovery transaction under way, by its id.
+    pub transaction: Option<Generation>,
+    /// Content must not be used by the next recovery (the node was inactive).
+    pub invalid_records: bool,
+    /// Push under way: its srvid and the records stored so far; `None` after a failure.
+    pub push: Option<(Srvid, Option<u32>)>,
+    /// Persistent: why it is not healthy.
+    pub unhealthy: Option<String>,
+    /// Sequence numbers are propagated: the last one seen.
+    pub seqnum: Option<u64>,
+    /// A transaction commit is open, by this client.
+    pub commit: Option<ClientId>,
+}
+
+/// What the plane keeps for a local client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Process id.
+    pub pid: i32,
+    /// To be sent when it goes.
+    pub notify: Vec<(Srvid, Vec<u8>)>,
+    /// Legacy counter of START_PERSISTENT_UPDATE.
+    pub persistent_updates: u32,
+}
+
+/// An attach that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeferredAttach {
+    /// Its request.
+    pub request: RequestId,
+    /// Gives up then.
+    pub deadline: Millis,
+}
+
+/// Counters that the plane owns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters {
+    /// Completed END_RECOVERY events.
+    pub num_recoveries: u32,
+    /// Controls without an answer in time.
+    pub control_timeouts: u32,
+    /// Traverses without an end in time.
+    pub traverse_timeouts: u32,
+    /// Lock tests at the end of recoveries.
+    pub reclock_ctdbd: LatencyCounter,
+    /// Takings of the lock.
+    pub reclock_recd: LatencyCounter,
+    /// UPDATE_RECORD transactions.
+    pub childwrite_calls: u32,
+    /// Those under way.
+    pub pending_childwrite_calls: u32,
+    /// Their duration.
+    pub childwrite_latency: LatencyCounter,
+    /// Last reset.
+    pub statistics_start: Timeval,
+}
+
+impl State {
+    /// This node.
+    #[must_use]
+    pub const fn pnn(&self) -> Pnn {
+        self.constants.pnn
+    }
+
+    /// Flags of a node as seen here; `None` for one that is not in the list.
+    #[must_use]
+    pub fn flags_of(&self, pnn: Pnn) -> Option<NodeFlags> {
+        self.nodes.iter().find(|node| node.pnn == pnn).map(|node| node.flags)
+    }
+
+    /// This node's own flags.
+    #[must_use]
+    pub fn own_flags(&self) -> NodeFlags {
+        self.flags_of(self.pnn()).unwrap_or(NodeFlags::NONE)
+    }
+
+    /// Whether this node takes part in databases.
+    #[must_use]
+    pub fn is_inactive(&self) -> bool {
+        self.own_flags().intersects(NodeFlags::INACTIVE)
+    }
+
+    /// Nodes of a broadcast, in the order of their numbers.
+    #[must_use]
+    pub fn nodes_without(&self, flags: NodeFlags) -> Vec<Pnn> {
+        let wanted = self.nodes.iter().filter(|node| !node.flags.intersects(flags));
+        wanted.map(|node| node.pnn).collect()
+    }
+
+    /// Every node that is not deleted or disconnected, this one included.
+    #[must_use]
+    pub fn connected(&self) -> Vec<Pnn> {
+        self.nodes_without(NodeFlags::DELETED | NodeFlags::DISCONNECTED)
+    }
+
+    /// Every active node, this one included if it is.
+    #[must_use]
+    pub fn active(&self) -> Vec<Pnn> {
+        self.nodes_without(NodeFlags::INACTIVE)
+    }
+
+    /// The list as GET_NODEMAP sends it.
+    #[must_use]
+    pub fn node_map(&self) -> NodeMap {
+        let entry = |node: &NodeEntry| NodeAndFlags {
+            pnn: node.pnn,
+            flags: node.flags,
+            addr: node.address,
+        };
+        NodeMap(self.nodes.iter().map(entry).collect())
+    }
+
+    /// The database of that id.
+    #[must_use]
+    pub fn database(&self, id: DbId) -> Option<&Database> {
+        self.databases.iter().find(|db| db.id == id)
+    }
+
+    /// The same, to change.
+    pub fn database_mut(&mut self, id: DbId) -> Option<&mut Database> {
+        self.databases.iter_mut().find(|db| db.id == id)
+    }
+
+    /// Wall clock at `now`.
+    #[must_use]
+    pub fn wall_clock_at(&self, now: Millis) -> Timeval {
+        let (start, at) = self.wall_clock;
+        let passed = now.0.saturating_sub(at.0);
+        let micros = start.micros + i64::try_from(passed % 1_000).unwrap_or(0) * 1_000;
+        let seconds = start.seconds + i64::try_from(passed / 1_000).unwrap_or(0);
+        Timeval { seconds: seconds + micros / 1_000_000, micros: micros % 1_000_000 }
+    }
+}
