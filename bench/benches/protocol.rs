@@ -118,6 +118,23 @@ fn encode(criterion: &mut Criterion) {
     });
 }
 
+/// As `encode`, without copying the payload.
+fn encode_parts(criterion: &mut Criterion) {
+    let mut out = Vec::new();
+    each_packet(|kind, payload_len, packet, bytes| {
+        let mut group = criterion.benchmark_group(format!("protocol/encode_parts/{kind}"));
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(payload_len), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                let packet = black_box(&packet);
+                black_box(packet.encode_parts(&mut out, ENVELOPE, PacketStyle::Daemon).packet_len())
+            });
+        });
+        group.finish();
+    });
+}
+
 fn record_buffer(criterion: &mut Criterion) {
     const RECORDS: u64 = 1000;
     let header = RecordHeader {
@@ -163,5 +180,5 @@ fn hashes(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode, encode, record_buffer, hashes);
+criterion_group!(benches, decode, encode, encode_parts, record_buffer, hashes);
 criterion_main!(benches);

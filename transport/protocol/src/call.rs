@@ -9,11 +9,14 @@
 //! Origin: `docs/spec/wire-protocol.md` 2.1–2.5; `ctdb/protocol/protocol_call.c`,
 //! `ctdb/server/ctdb_call.c: ctdb_send_dmaster_reply`.
 
+use crate::body::{Body, encode_body};
 use crate::flags::flag_set;
 use crate::id::{DbId, Pnn, Rsn};
 use crate::record::{Dmaster, RecordFlags};
 use crate::text::Text;
-use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+use crate::wire::{Decode, DecodeError, Put, Reader};
+
+encode_body!(ReqCall, ReplyCall, ReqDmaster, ReplyDmaster, ReplyError);
 
 flag_set! {
     /// Flags of a call.
@@ -57,19 +60,20 @@ pub struct ReqCall<'a> {
     pub calldata: &'a [u8],
 }
 
-impl Encode for ReqCall<'_> {
-    fn encoded_len(&self) -> usize {
-        24 + self.key.len() + self.calldata.len()
+impl<'a> Body<'a> for ReqCall<'a> {
+    fn fixed_len(&self) -> usize {
+        24
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u32(self.flags.0);
         out.put_u32(self.db.0);
         out.put_u32(self.callid.0);
         out.put_u32(self.hopcount);
         out.put_len(self.key.len());
         out.put_len(self.calldata.len());
-        out.put_bytes(self.key);
-        out.put_bytes(self.calldata);
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.key, self.calldata]
     }
 }
 
@@ -96,13 +100,16 @@ pub struct ReplyCall<'a> {
     pub data: &'a [u8],
 }
 
-impl Encode for ReplyCall<'_> {
-    fn encoded_len(&self) -> usize {
-        8 + self.data.len()
+impl<'a> Body<'a> for ReplyCall<'a> {
+    fn fixed_len(&self) -> usize {
+        8
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_i32(self.status);
-        out.put_datan(self.data);
+        out.put_len(self.data.len());
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.data, &[]]
     }
 }
 
@@ -137,20 +144,23 @@ impl ReqDmaster<'_> {
     }
 }
 
-impl Encode for ReqDmaster<'_> {
-    fn encoded_len(&self) -> usize {
-        32 + self.key.len() + self.data.len()
+impl<'a> Body<'a> for ReqDmaster<'a> {
+    fn fixed_len(&self) -> usize {
+        28
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u32(self.db.0);
         out.put_zeros(4);
         out.put_u64(self.rsn.0);
         out.put_u32(self.dmaster.raw());
         out.put_len(self.key.len());
         out.put_len(self.data.len());
-        out.put_bytes(self.key);
-        out.put_bytes(self.data);
-        out.put_u32(self.record_flags.0);
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.key, self.data]
+    }
+    fn trailer(&self) -> Option<u32> {
+        Some(self.record_flags.0)
     }
 }
 
@@ -184,19 +194,22 @@ pub struct ReplyDmaster<'a> {
     pub record_flags: RecordFlags,
 }
 
-impl Encode for ReplyDmaster<'_> {
-    fn encoded_len(&self) -> usize {
-        28 + self.key.len() + self.data.len()
+impl<'a> Body<'a> for ReplyDmaster<'a> {
+    fn fixed_len(&self) -> usize {
+        24
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u32(self.db.0);
         out.put_zeros(4);
         out.put_u64(self.rsn.0);
         out.put_len(self.key.len());
         out.put_len(self.data.len());
-        out.put_bytes(self.key);
-        out.put_bytes(self.data);
-        out.put_u32(self.record_flags.0);
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.key, self.data]
+    }
+    fn trailer(&self) -> Option<u32> {
+        Some(self.record_flags.0)
     }
 }
 
@@ -241,13 +254,16 @@ impl<'a> ReplyError<'a> {
     }
 }
 
-impl Encode for ReplyError<'_> {
-    fn encoded_len(&self) -> usize {
-        8 + self.message.len()
+impl<'a> Body<'a> for ReplyError<'a> {
+    fn fixed_len(&self) -> usize {
+        8
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_i32(self.status);
-        out.put_datan(self.message);
+        out.put_len(self.message.len());
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.message, &[]]
     }
 }
 

@@ -4,10 +4,13 @@
 //! Invariants: payload and error text are borrowed; no allocation in either direction.
 //! Origin: `docs/spec/wire-protocol.md` 2.7, 2.8; `ctdb/protocol/protocol_control.c`.
 
+use crate::body::{Body, encode_body};
 use crate::flags::flag_set;
 use crate::id::Srvid;
 use crate::text::Text;
-use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+use crate::wire::{Decode, DecodeError, Put, Reader};
+
+encode_body!(ReqControl, ReplyControl);
 
 flag_set! {
     /// Flags of a control request. The upper half belongs to the opcode.
@@ -36,17 +39,20 @@ pub struct ReqControl<'a> {
     pub data: &'a [u8],
 }
 
-impl Encode for ReqControl<'_> {
-    fn encoded_len(&self) -> usize {
-        28 + self.data.len()
+impl<'a> Body<'a> for ReqControl<'a> {
+    fn fixed_len(&self) -> usize {
+        28
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u32(self.opcode);
         out.put_zeros(4);
         out.put_u64(self.srvid.0);
         out.put_u32(self.client_id);
         out.put_u32(self.flags.0);
-        out.put_datan(self.data);
+        out.put_len(self.data.len());
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.data, &[]]
     }
 }
 
@@ -89,16 +95,17 @@ impl<'a> ReplyControl<'a> {
     }
 }
 
-impl Encode for ReplyControl<'_> {
-    fn encoded_len(&self) -> usize {
-        12 + self.data.len() + self.error.len()
+impl<'a> Body<'a> for ReplyControl<'a> {
+    fn fixed_len(&self) -> usize {
+        12
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_i32(self.status);
         out.put_len(self.data.len());
         out.put_len(self.error.len());
-        out.put_bytes(self.data);
-        out.put_bytes(self.error);
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.data, self.error]
     }
 }
 

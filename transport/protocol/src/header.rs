@@ -165,6 +165,18 @@ pub enum PacketStyle {
     Exact,
 }
 
+impl PacketStyle {
+    /// Length of a packet that needs `natural` bytes, header included.
+    #[must_use]
+    pub const fn packet_len(self, operation: Operation, natural: usize) -> usize {
+        match self {
+            Self::Daemon if natural < operation.daemon_len_min() => operation.daemon_len_min(),
+            Self::Daemon | Self::Library => rounded(natural),
+            Self::Exact => natural,
+        }
+    }
+}
+
 /// Appends one packet to `out`: header, the bytes that `body` appends, zeroed tail. The length is
 /// patched at the end, so the body need not know its size. Allocates only when `out` grows.
 ///
@@ -182,11 +194,7 @@ pub fn append_packet(
     RequestHeader { length: 0, operation, envelope }.encode(out);
     body(out);
     let natural = out.len() - start;
-    let total = match style {
-        PacketStyle::Daemon => rounded(natural.max(operation.daemon_len_min())),
-        PacketStyle::Library => rounded(natural),
-        PacketStyle::Exact => natural,
-    };
+    let total = style.packet_len(operation, natural);
     out.resize(start + total, 0);
     let length = u32::try_from(total).expect("senders build packets far below 4 GiB");
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());

@@ -8,7 +8,10 @@
 //!
 //! Origin: `docs/spec/wire-protocol.md` 2.9, 6.5; `ctdb/server/ctdb_keepalive.c`.
 
-use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+use crate::body::{Body, encode_body};
+use crate::wire::{Decode, DecodeError, Put, Reader};
+
+encode_body!(ReqKeepalive);
 
 /// Samba version of a daemon as keepalives carry it: `(major << 16) | minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,16 +44,18 @@ pub struct ReqKeepalive<'a> {
     pub tail: &'a [u8],
 }
 
-impl Encode for ReqKeepalive<'_> {
-    fn encoded_len(&self) -> usize {
-        if self.payload.is_some() { 8 + self.tail.len() } else { 0 }
+impl<'a> Body<'a> for ReqKeepalive<'a> {
+    fn fixed_len(&self) -> usize {
+        self.payload.map_or(0, |_| 8)
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         if let Some(payload) = self.payload {
             out.put_u32(payload.version.0);
             out.put_u32(payload.uptime);
-            out.put_bytes(self.tail);
         }
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [if self.payload.is_some() { self.tail } else { &[] }, &[]]
     }
 }
 

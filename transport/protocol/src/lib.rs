@@ -13,6 +13,7 @@
 pub mod address;
 #[cfg(test)]
 mod arbitrary;
+mod body;
 pub mod call;
 pub mod capabilities;
 pub mod connection;
@@ -44,5 +45,5 @@ pub use address::SockAddr;
 pub use header::{Envelope, PacketStyle, RequestHeader};
 pub use id::{DbId, Destination, Generation, Pnn, Reqid, Rsn, Srvid};
 pub use operation::Operation;
-pub use packet::{Packet, PacketError};
+pub use packet::{Packet, PacketError, PacketParts};
 pub use wire::{Decode, DecodeError, Encode, Reader};

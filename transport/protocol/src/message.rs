@@ -4,8 +4,11 @@
 //! Invariants: the payload is opaque and borrowed.
 //! Origin: `docs/spec/wire-protocol.md` 2.6; `ctdb/protocol/protocol_message.c`.
 
+use crate::body::{Body, encode_body};
 use crate::id::Srvid;
-use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+use crate::wire::{Decode, DecodeError, Put, Reader};
+
+encode_body!(ReqMessage);
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +19,16 @@ pub struct ReqMessage<'a> {
     pub data: &'a [u8],
 }
 
-impl Encode for ReqMessage<'_> {
-    fn encoded_len(&self) -> usize {
-        12 + self.data.len()
+impl<'a> Body<'a> for ReqMessage<'a> {
+    fn fixed_len(&self) -> usize {
+        12
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u64(self.srvid.0);
-        out.put_datan(self.data);
+        out.put_len(self.data.len());
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.data, &[]]
     }
 }
 

@@ -8,16 +8,21 @@
 //!
 //! Origin: `docs/spec/wire-protocol.md` 2; `ctdb/protocol/protocol_packet.c`.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
+use crate::body::{Body, body_len, put_body};
 use crate::call::{ReplyCall, ReplyDmaster, ReplyError, ReqCall, ReqDmaster};
 use crate::control_packet::{ReplyControl, ReqControl};
-use crate::header::{Envelope, FrameError, PacketStyle, RequestHeader, append_packet, body};
+use crate::header::{
+    Envelope, FrameError, HEADER_LEN, PacketStyle, RequestHeader, append_packet, body,
+};
 use crate::keepalive::ReqKeepalive;
 use crate::message::ReqMessage;
 use crate::operation::Operation;
 use crate::tunnel::ReqTunnel;
-use crate::wire::{Decode, DecodeError, Encode};
+use crate::wire::{Decode, DecodeError, Encode, Put};
 
 /// The body of a packet, by operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,25 @@ pub enum Packet<'a> {
     ReqKeepalive(ReqKeepalive<'a>),
     /// Tunnel packet.
     ReqTunnel(ReqTunnel<'a>),
+}
+
+/// The same work for whichever body a packet has, without calls through a table: encoding a small
+/// packet costs little more than those would.
+macro_rules! each_body {
+    ($packet:expr, $body:ident => $work:expr) => {
+        match $packet {
+            Packet::ReqCall($body) => $work,
+            Packet::ReplyCall($body) => $work,
+            Packet::ReqDmaster($body) => $work,
+            Packet::ReplyDmaster($body) => $work,
+            Packet::ReplyError($body) => $work,
+            Packet::ReqMessage($body) => $work,
+            Packet::ReqControl($body) => $work,
+            Packet::ReplyControl($body) => $work,
+            Packet::ReqKeepalive($body) => $work,
+            Packet::ReqTunnel($body) => $work,
+        }
+    };
 }
 
 /// Why bytes are not a packet.
@@ -113,6 +137,21 @@ impl<'a> Packet<'a> {
         append_packet(out, self.operation(), envelope, style, |out| self.encode(out));
     }
 
+    /// Like [`Packet::encode_into`], but copies no payload: `out` receives what stands before and
+    /// behind it. For payloads so large that the copy would cost more than two more buffers do in
+    /// a gathering send.
+    ///
+    /// # Panics
+    /// See [`append_packet`].
+    pub fn encode_parts(
+        &self,
+        out: &mut Vec<u8>,
+        envelope: Envelope,
+        style: PacketStyle,
+    ) -> PacketParts<'a> {
+        each_body!(self, body => parts(body, self.operation(), out, envelope, style))
+    }
+
     /// Kind of packet.
     #[must_use]
     pub const fn operation(&self) -> Operation {
@@ -131,35 +170,55 @@ impl<'a> Packet<'a> {
     }
 }
 
+fn parts<'a>(
+    body: &impl Body<'a>,
+    operation: Operation,
+    out: &mut Vec<u8>,
+    envelope: Envelope,
+    style: PacketStyle,
+) -> PacketParts<'a> {
+    let natural = HEADER_LEN + body_len(body);
+    let total = style.packet_len(operation, natural);
+    let length = u32::try_from(total).expect("senders build packets far below 4 GiB");
+    let start = out.len();
+    RequestHeader { length, operation, envelope }.encode(out);
+    body.put_fixed(out);
+    let middle = out.len();
+    if let Some(word) = body.trailer() {
+        out.put_u32(word);
+    }
+    out.put_zeros(total - natural);
+    PacketParts { head: start..middle, payload: body.payload(), tail: middle..out.len() }
+}
+
 /// The body alone, without header and padding.
 impl Encode for Packet<'_> {
     fn encoded_len(&self) -> usize {
-        match self {
-            Self::ReqCall(body) => body.encoded_len(),
-            Self::ReplyCall(body) => body.encoded_len(),
-            Self::ReqDmaster(body) => body.encoded_len(),
-            Self::ReplyDmaster(body) => body.encoded_len(),
-            Self::ReplyError(body) => body.encoded_len(),
-            Self::ReqMessage(body) => body.encoded_len(),
-            Self::ReqControl(body) => body.encoded_len(),
-            Self::ReplyControl(body) => body.encoded_len(),
-            Self::ReqKeepalive(body) => body.encoded_len(),
-            Self::ReqTunnel(body) => body.encoded_len(),
-        }
+        each_body!(self, body => body_len(body))
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::ReqCall(body) => body.encode(out),
-            Self::ReplyCall(body) => body.encode(out),
-            Self::ReqDmaster(body) => body.encode(out),
-            Self::ReplyDmaster(body) => body.encode(out),
-            Self::ReplyError(body) => body.encode(out),
-            Self::ReqMessage(body) => body.encode(out),
-            Self::ReqControl(body) => body.encode(out),
-            Self::ReplyControl(body) => body.encode(out),
-            Self::ReqKeepalive(body) => body.encode(out),
-            Self::ReqTunnel(body) => body.encode(out),
-        }
+        each_body!(self, body => put_body(body, out));
+    }
+}
+
+/// A packet for a gathering send: `head`, then the payload where it already is, then `tail`. Both
+/// ranges are in the buffer given to [`Packet::encode_parts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketParts<'a> {
+    /// Header and fixed fields.
+    pub head: Range<usize>,
+    /// Key and data, data and error text, or data alone.
+    pub payload: [&'a [u8]; 2],
+    /// Record flags of a dmaster packet, and the padding; often empty.
+    pub tail: Range<usize>,
+}
+
+impl PacketParts<'_> {
+    /// Bytes of the whole packet.
+    #[must_use]
+    pub fn packet_len(&self) -> usize {
+        let [first, second] = self.payload;
+        self.head.len() + first.len() + second.len() + self.tail.len()
     }
 }

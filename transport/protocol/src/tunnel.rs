@@ -3,8 +3,11 @@
 //! Role: the packet only. C daemons lose `reqid` and origin on the way, so no reply can be matched.
 //! Origin: `docs/spec/wire-protocol.md` 2.10; `ctdb/protocol/protocol_tunnel.c`.
 
+use crate::body::{Body, encode_body};
 use crate::flags::flag_set;
-use crate::wire::{Decode, DecodeError, Encode, Put, Reader};
+use crate::wire::{Decode, DecodeError, Put, Reader};
+
+encode_body!(ReqTunnel);
 
 flag_set! {
     /// Direction of a tunnel packet; the daemon does not look.
@@ -29,14 +32,17 @@ pub struct ReqTunnel<'a> {
     pub data: &'a [u8],
 }
 
-impl Encode for ReqTunnel<'_> {
-    fn encoded_len(&self) -> usize {
-        16 + self.data.len()
+impl<'a> Body<'a> for ReqTunnel<'a> {
+    fn fixed_len(&self) -> usize {
+        16
     }
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn put_fixed(&self, out: &mut Vec<u8>) {
         out.put_u64(self.tunnel_id);
         out.put_u32(self.flags.0);
-        out.put_datan(self.data);
+        out.put_len(self.data.len());
+    }
+    fn payload(&self) -> [&'a [u8]; 2] {
+        [self.data, &[]]
     }
 }
 

@@ -32,11 +32,18 @@ fn decoding_and_forwarding_a_packet_allocates_nothing() {
             for style in [PacketStyle::Daemon, PacketStyle::Library, PacketStyle::Exact] {
                 out.clear();
                 packet.encode_into(&mut out, header.envelope, style);
+                let parts = packet.encode_parts(&mut out, header.envelope, style);
+                assert!(parts.payload.iter().all(|slice| inside(slice, bytes)), "copied");
             }
             packet.operation().name()
         });
         assert_eq!(usage.allocations, 0, "{kind}: {}", example.title);
     }
+}
+
+/// Whether `part` is memory of `whole`.
+fn inside(part: &[u8], whole: &[u8]) -> bool {
+    part.is_empty() || whole.as_ptr_range().contains(&part.as_ptr())
 }
 
 #[test]

@@ -139,6 +139,24 @@ proptest! {
     }
 
     #[test]
+    fn a_packet_in_parts_is_the_packet(
+        material in material(), envelope in envelope(), style in style(), before in 0..20_usize,
+    ) {
+        let packet = material.packet();
+        let mut whole = Vec::new();
+        packet.encode_into(&mut whole, envelope, style);
+        let mut out = vec![0xEE; before];
+        let parts = packet.encode_parts(&mut out, envelope, style);
+        prop_assert_eq!(parts.head.start, before);
+        prop_assert_eq!(parts.tail.end, out.len());
+        let [first, second] = parts.payload;
+        let gathered =
+            [&out[parts.head.clone()], first, second, &out[parts.tail.clone()]].concat();
+        prop_assert_eq!(parts.packet_len(), gathered.len());
+        prop_assert_eq!(gathered, whole);
+    }
+
+    #[test]
     fn a_stream_of_packets_comes_apart_where_it_was_put_together(
         materials in vec(material(), 1..6),
         envelope in envelope(),
