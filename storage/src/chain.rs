@@ -36,6 +36,8 @@ pub enum Stored {
     Exists,
     /// [`StoreMode::Modify`] did not meet the key; nothing changed.
     Missing,
+    /// The freelist is busy and the handle never waits; nothing changed. Try again.
+    Busy,
 }
 
 /// A live record, as it was when it was found: good while the chain stays locked.
@@ -58,6 +60,22 @@ impl Found {
     #[inline]
     fn value_at(&self) -> u32 {
         self.offset.saturating_add(RECORD_LEN).saturating_add(self.header.key_len)
+    }
+}
+
+/// A record about to be stored.
+struct NewRecord<'a> {
+    key: &'a [u8],
+    hash: u32,
+    parts: &'a [&'a [u8]],
+    key_len: u32,
+    data_len: u32,
+}
+
+impl NewRecord<'_> {
+    /// Bytes of key and value; the sum was checked when the lengths were taken.
+    fn len(&self) -> u32 {
+        self.key_len + self.data_len
     }
 }
 
@@ -154,29 +172,76 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         match (mode, found) {
             (StoreMode::Insert, Some(_)) => return Ok(Stored::Exists),
             (StoreMode::Modify, None) => return Ok(Stored::Missing),
-            (_, Some(found)) => {
-                if self.update_in_place(&found, parts, data_len)? {
-                    self.count_change()?;
-                    return Ok(Stored::Done);
-                }
-                self.delete_found(&found)?;
+            (_, Some(found)) if self.update_in_place(&found, parts, data_len)? => {
+                self.count_change()?;
+                return Ok(Stored::Done);
             }
-            (_, None) => {}
+            _ => {}
         }
-        let (offset, block) = self.allocate(hash, key_len + data_len)?;
-        let head = self.layout.head_of(self.layout.chain_of(hash));
+        let new = NewRecord { key, hash, parts, key_len, data_len };
+        if !self.policy.never_waits {
+            return self.replace(found, &new);
+        }
+        if self.locks.lock_freelist(Wait::No)? == TryLock::Granted {
+            let stored = self.replace(found, &new);
+            self.locks.unlock_freelist()?;
+            return stored;
+        }
+        self.replace_without_freelist(found, &new)
+    }
+
+    /// Deletes the old record, takes a block and links the new one.
+    fn replace(&mut self, old: Option<Found>, new: &NewRecord<'_>) -> Result<Stored, AccessError> {
+        if let Some(old) = old {
+            self.delete_found(&old)?;
+        }
+        let (offset, block) = self.allocate(new.hash, new.len())?;
+        self.link(offset, &block, new)
+    }
+
+    /// The same while somebody else has the freelist: into a dead record of the own chain, if one
+    /// fits. What becomes dead stays in the chain until a later change trims it.
+    fn replace_without_freelist(
+        &mut self,
+        old: Option<Found>,
+        new: &NewRecord<'_>,
+    ) -> Result<Stored, AccessError> {
+        if self.policy.max_dead == 0 {
+            return Ok(Stored::Busy);
+        }
+        let chain = self.layout.chain_of(new.hash);
+        let Some((offset, block)) = self.unlink_dead(chain, new.len())? else {
+            return Ok(Stored::Busy);
+        };
+        if let Some(old) = old {
+            // The dead record may have stood right before the old one: read it anew.
+            let header = self.read_chained(old.offset)?;
+            self.write_header(old.offset, &RecordHeader { magic: Magic::Dead, ..header })?;
+            self.count_change()?;
+        }
+        self.link(offset, &block, new)
+    }
+
+    /// Fills a block and puts it at the head of its chain; the link is written last.
+    fn link(
+        &self,
+        offset: u32,
+        block: &RecordHeader,
+        new: &NewRecord<'_>,
+    ) -> Result<Stored, AccessError> {
+        let head = self.layout.head_of(self.layout.chain_of(new.hash));
         let record = RecordHeader {
             next: self.store.read_u32(head)?,
             rec_len: block.rec_len,
-            key_len,
-            data_len,
-            full_hash: hash,
+            key_len: new.key_len,
+            data_len: new.data_len,
+            full_hash: new.hash,
             magic: Magic::Live,
         };
         self.write_header(offset, &record)?;
         let key_at = offset.saturating_add(RECORD_LEN);
-        self.store.write(key_at, key)?;
-        self.write_parts(key_at.saturating_add(key_len), parts)?;
+        self.store.write(key_at, new.key)?;
+        self.write_parts(key_at.saturating_add(new.key_len), new.parts)?;
         self.store.write_u32(head, offset)?;
         self.count_change()?;
         Ok(Stored::Done)
@@ -186,15 +251,13 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     ///
     /// # Errors
     /// As [`Engine::store`].
-    pub fn append(&mut self, key: &[u8], hash: u32, more: &[u8]) -> Result<(), AccessError> {
+    pub fn append(&mut self, key: &[u8], hash: u32, more: &[u8]) -> Result<Stored, AccessError> {
         let mut old = Vec::new();
-        let stored = if self.fetch_into(key, hash, &mut old)? {
-            self.store(key, hash, &[&old, more], StoreMode::Replace)?
+        if self.fetch_into(key, hash, &mut old)? {
+            self.store(key, hash, &[&old, more], StoreMode::Replace)
         } else {
-            self.store(key, hash, &[more], StoreMode::Replace)?
-        };
-        debug_assert_eq!(stored, Stored::Done, "a replacing store has no condition");
-        Ok(())
+            self.store(key, hash, &[more], StoreMode::Replace)
+        }
     }
 
     /// Deletes a key; `false` if it was not there.
@@ -309,7 +372,8 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             return Ok((true, record.next));
         }
         if !*freelist_locked {
-            *freelist_locked = self.locks.lock_freelist(Wait::Yes)? == TryLock::Granted;
+            let wait = self.freelist_wait();
+            *freelist_locked = self.locks.lock_freelist(wait)? == TryLock::Granted;
         }
         if !*freelist_locked || !self.locks.record_is_unheld(current)? {
             return Ok((true, record.next));

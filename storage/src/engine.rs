@@ -15,7 +15,7 @@
 use thiserror::Error;
 
 use crate::format::{Layout, Magic, RecordHeader};
-use crate::lock::{LockError, Locks, TryLock};
+use crate::lock::{LockError, Locks, TryLock, Wait};
 use crate::recovery::RecoveryError;
 use crate::store::{Store, StoreError};
 
@@ -53,6 +53,12 @@ pub enum AccessError {
 }
 
 impl AccessError {
+    /// A lock that was to be waited for is busy all the same.
+    pub(crate) fn busy(what: &'static str) -> Self {
+        let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
+        LockError::System { what, source }.into()
+    }
+
     /// `true` if the file is to blame: wrong structure or an offset that leads out of it.
     #[must_use]
     pub fn is_corruption(&self) -> bool {
@@ -67,6 +73,10 @@ pub struct Policy {
     pub max_dead: u32,
     /// The handle counts changes in the sequence number.
     pub seqnum: bool,
+    /// The handle serves a shard: it never sleeps for the freelist. A store that needs it while it
+    /// is busy answers [`Stored::Busy`](crate::chain::Stored::Busy), a delete leaves its dead
+    /// record for later.
+    pub never_waits: bool,
 }
 
 /// One database in use: bytes, locks, facts, policy.
@@ -174,17 +184,20 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         Ok(())
     }
 
+    /// May the handle sleep for the freelist?
+    #[inline]
+    pub(crate) fn freelist_wait(&self) -> Wait {
+        if self.policy.never_waits { Wait::No } else { Wait::Yes }
+    }
+
     /// Runs `work` under the freelist lock, waiting for it.
     pub(crate) fn with_freelist<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, AccessError>,
     ) -> Result<T, AccessError> {
-        match self.locks.lock_freelist(crate::lock::Wait::Yes)? {
+        match self.locks.lock_freelist(Wait::Yes)? {
             TryLock::Granted => {}
-            TryLock::Busy => {
-                let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
-                return Err(LockError::System { what: "the freelist", source }.into());
-            }
+            TryLock::Busy => return Err(AccessError::busy("the freelist")),
         }
         let done = work(self);
         self.locks.unlock_freelist()?;

@@ -161,6 +161,7 @@ impl ForeignDatabase {
         let mut failed = None;
         self.for_each(|key, value| {
             match target.store(key, &[value], StoreMode::Replace) {
+                Ok(Stored::Busy) => failed = Some(AccessError::busy("the freelist")),
                 Ok(Stored::Done | Stored::Exists | Stored::Missing) => copied += 1,
                 Err(error) => failed = Some(error),
             }

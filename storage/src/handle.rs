@@ -11,6 +11,7 @@
 //!
 //! Origin: `docs/spec/tdb-format.md` 4, 6, 7.6.
 
+mod chains;
 mod locked;
 mod owner;
 mod session;
@@ -19,7 +20,6 @@ mod until;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use thiserror::Error;
 
@@ -33,15 +33,13 @@ use crate::engine::{AccessError, Engine, Policy};
 use crate::flags::Flags;
 use crate::format::{Layout, SEQNUM_OFFSET, VOLATILE_MAX_DEAD};
 use crate::freelist::MergeStep;
-use crate::lock::{
-    FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, TryLock, Wait, WaitRefused,
-};
-use crate::mutex::{MutexArea, MutexGuard};
+use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, Wait};
+use crate::mutex::MutexArea;
 use crate::open::{OpenOptions, recover_now, reopened};
 use crate::recovery::needs_recovery;
 use crate::store::{Store, StoreError};
 use crate::traverse::Cursor;
-use crate::wait::{ChainWaiter, WaitLimit, WaitNotify};
+use crate::wait::WaitLimit;
 use crate::whole::Summary;
 
 /// Facts and mapping of an open file, shared by its handles.
@@ -161,6 +159,15 @@ impl Database {
     pub fn seqnum(&self) -> Result<u32, StoreError> {
         self.store.read_u32(SEQNUM_OFFSET)
     }
+
+    /// Adds 1 to the sequence number without a change of the data: what ctdbd does when another
+    /// node says that the database changed there. Needs no lock.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn count_change_elsewhere(&self) -> Result<(), StoreError> {
+        self.store.add_seqnum()
+    }
 }
 
 /// One lock owner's use of a database.
@@ -184,7 +191,8 @@ impl Handle {
 
     fn new(database: Arc<Database>, locks: Owner, flags: Flags) -> Self {
         let max_dead = if flags.contains(Flags::VOLATILE) { VOLATILE_MAX_DEAD } else { 0 };
-        let policy = Policy { max_dead, seqnum: flags.contains(Flags::SEQNUM) };
+        let seqnum = flags.contains(Flags::SEQNUM);
+        let policy = Policy { max_dead, seqnum, never_waits: false };
         Self { database, locks, policy, flags }
     }
 
@@ -211,6 +219,12 @@ impl Handle {
         self.policy.max_dead = max_dead;
     }
 
+    /// From now on this handle serves a shard: it never sleeps for the freelist. Stores may answer
+    /// [`Stored::Busy`], deletes leave dead records for later.
+    pub fn never_wait(&mut self) {
+        self.policy.never_waits = true;
+    }
+
     /// The lock owner: for whole-file work (freeze, transactions) and tests.
     pub fn locks(&mut self) -> &mut Owner {
         &mut self.locks
@@ -225,121 +239,6 @@ impl Handle {
             layout: self.database.layout,
             policy: self.policy,
         }
-    }
-
-    /// Locks a chain if that needs no waiting; `None` if it is busy.
-    ///
-    /// # Errors
-    /// [`AccessError::NeedsRecovery`]: have the worker call [`Handle::recover`], then try again.
-    /// Others as [`AccessError`] says.
-    #[inline]
-    pub fn try_lock_chain(
-        &mut self,
-        chain: u32,
-        kind: LockKind,
-    ) -> Result<Option<Locked<'_>>, AccessError> {
-        match self.engine().lock_chain_checked(chain, kind, Wait::No)? {
-            TryLock::Granted => Ok(Some(Locked::new(self, chain))),
-            TryLock::Busy => Ok(None),
-        }
-    }
-
-    /// Locks a chain, waiting for it and undoing a crashed commit if one is found.
-    ///
-    /// # Errors
-    /// [`AccessError`].
-    #[inline]
-    pub fn lock_chain(&mut self, chain: u32, kind: LockKind) -> Result<Locked<'_>, AccessError> {
-        loop {
-            match self.engine().lock_chain_checked(chain, kind, Wait::Yes) {
-                Ok(TryLock::Granted) => return Ok(Locked::new(self, chain)),
-                Ok(TryLock::Busy) => std::thread::yield_now(),
-                Err(AccessError::NeedsRecovery) => self.recover()?,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Locks the chain of a key, waiting for it.
-    ///
-    /// # Errors
-    /// [`AccessError`].
-    pub fn lock_key(&mut self, key: &[u8], kind: LockKind) -> Result<Locked<'_>, AccessError> {
-        self.lock_chain(self.database.chain_of(key), kind)
-    }
-
-    /// Undoes one lock that [`Locked::keep`] left behind.
-    ///
-    /// # Errors
-    /// [`AccessError::Lock`].
-    #[inline]
-    pub fn unlock_chain(&mut self, chain: u32) -> Result<(), AccessError> {
-        Ok(self.locks.unlock_chain(chain)?)
-    }
-
-    /// Takes up a lock that was left by [`Locked::keep`].
-    #[inline]
-    pub fn resume_chain(&mut self, chain: u32) -> Locked<'_> {
-        Locked::new(self, chain)
-    }
-
-    /// Starts a wait for a busy chain that a thread carries out; [`Handle::adopt`] takes its
-    /// outcome. See [`HandleLocks::wait_for_chain`].
-    ///
-    /// # Errors
-    /// [`WaitRefused`].
-    pub fn wait_for_chain(
-        &mut self,
-        chain: u32,
-        kind: LockKind,
-        deadline: Option<Instant>,
-        notify: Arc<dyn WaitNotify>,
-    ) -> Result<ChainWaiter, WaitRefused> {
-        match self.locks.file_locks() {
-            Some(locks) => locks.wait_for_chain(chain, kind, deadline, notify),
-            None => Err(WaitRefused::Holding { chain, holding: "no locks (NOLOCK)" }),
-        }
-    }
-
-    /// Takes the outcome of a wait: the chain, or `None` if its deadline came first.
-    ///
-    /// # Errors
-    /// As [`Handle::try_lock_chain`].
-    pub fn adopt(&mut self, waiter: ChainWaiter) -> Result<Option<Locked<'_>>, AccessError> {
-        let chain = waiter.chain();
-        let answer = match self.locks.file_locks() {
-            Some(locks) => locks.adopt(waiter)?,
-            None => TryLock::Busy,
-        };
-        if answer == TryLock::Busy {
-            return Ok(None);
-        }
-        self.trusted(chain).map(Some)
-    }
-
-    /// Takes a chain the ring waited for ([`HandleLocks::wait_on_ring`]).
-    ///
-    /// # Errors
-    /// As [`Handle::try_lock_chain`].
-    pub fn adopt_mutex(
-        &mut self,
-        guard: MutexGuard,
-        chain: u32,
-        kind: LockKind,
-    ) -> Result<Locked<'_>, AccessError> {
-        if let Some(locks) = self.locks.file_locks() {
-            locks.adopt_mutex(guard, kind)?;
-        }
-        self.trusted(chain)
-    }
-
-    /// A chain that was just granted, if no crashed commit must be undone first.
-    fn trusted(&mut self, chain: u32) -> Result<Locked<'_>, AccessError> {
-        if needs_recovery(&self.database.store).unwrap_or(true) {
-            self.locks.unlock_chain(chain)?;
-            return Err(AccessError::NeedsRecovery);
-        }
-        Ok(Locked::new(self, chain))
     }
 
     /// Undoes a crashed commit, if there is one. Waits for other processes and the disk: never on
@@ -403,7 +302,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`AccessError`].
-    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<(), AccessError> {
+    pub fn append(&mut self, key: &[u8], more: &[u8]) -> Result<Stored, AccessError> {
         self.locked(key, LockKind::Write, |engine, hash| engine.append(key, hash, more))
     }
 
@@ -457,6 +356,46 @@ impl Handle {
     /// [`AccessError`].
     pub fn end_traverse(&mut self, cursor: &mut Cursor) -> Result<(), AccessError> {
         self.engine().end_traverse(cursor)
+    }
+
+    /// Puts a cursor on a key; see [`Engine::seek`].
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn seek(&mut self, cursor: &mut Cursor, key: &[u8]) -> Result<bool, AccessError> {
+        loop {
+            match self.engine().seek(cursor, key) {
+                Err(AccessError::NeedsRecovery) => self.recover()?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Visits every record as a write-traverse does, holding TRANSACTION: the visitor may change
+    /// the database through the handle, also delete the record it is shown. Stops at `false`;
+    /// returns how many were visited.
+    ///
+    /// # Errors
+    /// [`AccessError`], also the visitor's.
+    pub fn for_each_mut(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<bool, AccessError>,
+    ) -> Result<u64, AccessError> {
+        let _granted = self.locks.lock_transaction(Wait::Yes)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut cursor = Cursor::new();
+        let mut visited = 0;
+        let mut wanted = Ok(true);
+        while let Ok(true) = wanted {
+            wanted = self.traverse_next(&mut cursor, LockKind::Write, &mut key, &mut value);
+            if let Ok(true) = wanted {
+                visited += 1;
+                wanted = visit(self, &key, &value);
+            }
+        }
+        let ended = self.end_traverse(&mut cursor);
+        self.locks.unlock_transaction()?;
+        wanted.and(ended).map(|()| visited)
     }
 
     /// Visits every record as a read-traverse does; stops when `visit` says `false`. Returns how
@@ -558,3 +497,9 @@ impl Handle {
         step
     }
 }
+
+/// Threads share a database, each with a handle of its own.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Database>();
+};

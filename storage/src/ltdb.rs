@@ -133,7 +133,8 @@ impl Locked<'_> {
         Ok(RecordHeader::split(&bytes).map(|(header, _)| header))
     }
 
-    /// Stores header and value as they are: no rule of CTDB is applied.
+    /// Stores header and value as they are: no rule of CTDB is applied. On a handle that never
+    /// waits the answer may be [`Stored::Busy`].
     ///
     /// # Errors
     /// [`AccessError`].
@@ -143,10 +144,8 @@ impl Locked<'_> {
         key: &[u8],
         header: RecordHeader,
         data: &[u8],
-    ) -> Result<(), AccessError> {
-        let stored = self.store(key, &[&header.to_array(), data], StoreMode::Replace)?;
-        debug_assert_eq!(stored, Stored::Done, "a replacing store has no condition");
-        Ok(())
+    ) -> Result<Stored, AccessError> {
+        self.store(key, &[&header.to_array(), data], StoreMode::Replace)
     }
 }
 

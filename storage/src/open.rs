@@ -10,13 +10,16 @@
 //!
 //! Origin: `docs/spec/tdb-format.md` 3.2 to 3.4, 11.1, 11.2.
 
+mod error;
+
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use thiserror::Error;
+pub use error::OpenError;
 
 use crate::backend::file::FileStore;
 use crate::flags::Flags;
@@ -26,144 +29,12 @@ use crate::format::{
 use crate::handle::{Database, Handle, Owner};
 use crate::limits::WAITERS_PER_DATABASE_MAX;
 use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, NoLocks, TryLock, Wait};
-use crate::mutex::{self, AreaError, MutexArea};
+use crate::map;
+use crate::mutex::{self, MutexArea};
 use crate::recovery::{Recovery, RecoveryError, needs_recovery};
 use crate::store::{Store, StoreError};
 use crate::transaction::Step;
 use crate::wait::WaitLimit;
-
-/// Why a file could not be opened.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The arguments contradict each other.
-    #[error("cannot open {path}: {reason}")]
-    Argument {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A system call failed.
-    #[error("cannot {action} {path}")]
-    System {
-        /// "open", "create", "map", …
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A lock could not be had.
-    #[error("cannot lock {path}")]
-    Lock {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: LockError,
-    },
-    /// The first 168 bytes are wrong.
-    #[error("{path} is not a usable TDB file: {source}")]
-    Header {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with them.
-        #[source]
-        source: HeaderError,
-    },
-    /// The file is shorter than a header.
-    #[error("{path} is not a TDB file: it has {len} bytes, a header has {HEADER_LEN}")]
-    Short {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        len: u64,
-    },
-    /// Written on a machine of the other byte order.
-    #[error("{path} is big-endian; convert it (tdbdump there, tdbrestore here, or ours)")]
-    ForeignOrder {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The check hashes belong to neither built-in hash.
-    #[error("{path} uses an unknown hash function: check hashes {magic1:#010x}, {magic2:#010x}")]
-    UnknownHash {
-        /// The file.
-        path: PathBuf,
-        /// At offset 52.
-        magic1: u32,
-        /// At offset 56.
-        magic2: u32,
-    },
-    /// The hash heads do not fit into the file.
-    #[error("{path} is corrupt at offset 36: {hash_size} hash chains do not fit in {len} bytes")]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// In the header.
-        hash_size: u32,
-        /// Logical size.
-        len: u32,
-    },
-    /// A mutex file, and the handle did not ask for MUTEX_LOCKING.
-    #[error("{path} is locked with mutexes; open it with MUTEX_LOCKING")]
-    MutexesNeeded {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The mutex area cannot be used here.
-    #[error("cannot use the mutexes of {path}: {source}")]
-    Mutexes {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: AreaError,
-    },
-    /// A crashed commit must be undone first, and the handle may not write.
-    #[error("{path} holds an unfinished transaction; open it once for writing to undo it")]
-    NeedsRecovery {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Undoing a crashed commit failed.
-    #[error("cannot undo the unfinished transaction of {path}")]
-    Recovery {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: RecoveryError,
-    },
-}
-
-impl OpenError {
-    /// What libtdb would leave in `errno`.
-    #[must_use]
-    pub fn errno(&self) -> i32 {
-        let of = |source: &io::Error| source.raw_os_error().unwrap_or(libc::EIO);
-        match self {
-            Self::System { source, .. } => of(source),
-            Self::Lock { source: LockError::System { source, .. }, .. } => of(source),
-            Self::Header { source, .. } => match source {
-                HeaderError::NotTdb | HeaderError::Version { .. } => libc::EIO,
-                _ => libc::ENOSYS,
-            },
-            Self::Argument { .. }
-            | Self::UnknownHash { .. }
-            | Self::Truncated { .. }
-            | Self::MutexesNeeded { .. }
-            | Self::Mutexes { .. } => libc::EINVAL,
-            Self::Short { .. }
-            | Self::ForeignOrder { .. }
-            | Self::NeedsRecovery { .. }
-            | Self::Recovery { .. }
-            | Self::Lock { .. } => libc::EIO,
-        }
-    }
-}
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,11 +300,23 @@ impl Opening<'_> {
         }
         // The mutexes overwrite the heads just written behind the first copy of the header.
         let start = u64::from(mutex_size);
-        self.file.set_len(start + u64::from(HEADER_LEN)).map_err(self.system("extend"))?;
+        self.make_room(start + u64::from(HEADER_LEN)).map_err(self.system("extend"))?;
         self.map_mutexes(&header)?
             .initialise()
             .map_err(|source| OpenError::Mutexes { path: self.path.to_owned(), source })?;
         self.file.write_all_at(&image, start).map_err(self.system("create"))
+    }
+
+    /// Extends the file without leaving holes: mutexes are written through the mapping, and must
+    /// not meet a full disk there.
+    fn make_room(&self, len: u64) -> io::Result<()> {
+        let all = u32::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+        match map::allocate(self.file.as_fd(), 0, all) {
+            Err(full) if full.raw_os_error() == Some(libc::ENOSPC) => Err(full),
+            // A file system that cannot allocate: as libtdb does it.
+            Err(_) => self.file.set_len(len),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn map_mutexes(&self, header: &Header) -> Result<Arc<MutexArea>, OpenError> {

@@ -12,7 +12,7 @@
 use crate::chain::{Found, resize};
 use crate::engine::{AccessError, CycleGuard, Engine};
 use crate::format::{Magic, RECORD_LEN};
-use crate::lock::{LockError, LockKind, Locks, TryLock, Wait};
+use crate::lock::{LockKind, Locks, TryLock, Wait};
 use crate::recovery::needs_recovery;
 use crate::store::Store;
 
@@ -193,10 +193,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     fn lock_chain_waiting(&mut self, chain: u32, kind: LockKind) -> Result<(), AccessError> {
         match self.lock_chain_checked(chain, kind, Wait::Yes)? {
             TryLock::Granted => Ok(()),
-            TryLock::Busy => {
-                let source = std::io::Error::from_raw_os_error(libc::EAGAIN);
-                Err(LockError::System { what: "a chain", source }.into())
-            }
+            TryLock::Busy => Err(AccessError::busy("a chain")),
         }
     }
 

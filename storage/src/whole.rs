@@ -107,6 +107,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             self.visit_chain(chain, &mut key, &mut value, |key, value| {
                 let hash = target.layout.hash.hash(key);
                 match target.store(key, hash, &[value], StoreMode::Replace) {
+                    Ok(Stored::Busy) => failed = Some(AccessError::busy("the freelist")),
                     Ok(Stored::Done | Stored::Exists | Stored::Missing) => copied += 1,
                     Err(error) => failed = Some(error),
                 }

@@ -197,7 +197,7 @@ fn exercise(specimen: &Specimen, image: Vec<u8>, protected: bool) -> bool {
         }
     }
     let mut locks = NoLocks::default();
-    let policy = Policy { max_dead: 5, seqnum: true };
+    let policy = Policy { max_dead: 5, seqnum: true, never_waits: false };
     work(&mut Engine { store: &store, locks: &mut locks, layout, policy }, specimen);
     let _ = rescue::rescue(&store, &layout, |_, _| true);
     let _ = repair::repair(&store, &layout);

@@ -259,6 +259,27 @@ fn handles_of_one_database_exclude_each_other_and_libtdb() {
 }
 
 #[test]
+fn a_mutex_file_is_read_without_touching_its_mutexes() {
+    let directory = tempfile::tempdir().unwrap();
+    for expected in samples::expected().into_iter().filter(|sample| sample.name.contains("mutex")) {
+        let path = sample(directory.path(), &expected.name);
+        let mut handle = open(&path, &OpenOptions::read_only()).unwrap();
+        assert!(handle.database().store().start() > 0);
+        let mut seen = Vec::new();
+        handle
+            .for_each(|key, value| {
+                seen.push((key.to_vec(), value.to_vec()));
+                true
+            })
+            .unwrap();
+        assert_eq!(Some(seen), expected.records, "{}", expected.name);
+        let refused = handle.store(b"key", &[b"value"], StoreMode::Replace);
+        assert!(matches!(refused, Err(AccessError::Store(_))), "{refused:?}");
+        assert!(std::fs::read(&path).unwrap() == samples::load(&expected.name));
+    }
+}
+
+#[test]
 fn a_mutex_file_is_not_initialised_under_those_who_use_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("m.tdb");
@@ -297,7 +318,10 @@ fn both_libraries_write_one_file_at_once() {
             let key = format!("our{}", round % 41);
             match round % 7 {
                 0 => drop(ours.delete(key.as_bytes()).unwrap()),
-                3 => ours.append(b"shared", format!("{round};").as_bytes()).unwrap(),
+                3 => {
+                    let done = ours.append(b"shared", format!("{round};").as_bytes()).unwrap();
+                    assert_eq!(done, Stored::Done);
+                }
                 _ => store(&mut ours, key.as_bytes(), &vec![b'w'; (round as usize * 7) % 500]),
             }
             let reply = other.reply();

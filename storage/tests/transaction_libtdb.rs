@@ -91,7 +91,8 @@ impl Ours {
                 engine.delete(key, layout.hash.hash(key)).expect("memory");
             }
             Op::Append(key, more) => {
-                engine.append(key, layout.hash.hash(key), more).expect("memory");
+                let stored = engine.append(key, layout.hash.hash(key), more).expect("memory");
+                assert_eq!(stored, Stored::Done);
             }
             Op::Wipe => engine.wipe().expect("memory"),
         }
@@ -198,6 +199,7 @@ fn compare(directory: &Path, hash_size: u32, flags: i32, seed: u64, rounds: u32)
     let policy = Policy {
         max_dead: if flags & flag::VOLATILE != 0 { 5 } else { 0 },
         seqnum: flags & flag::SEQNUM != 0,
+        never_waits: false,
     };
     let ours = Ours::create(hash_size, hash, policy);
     let mut random = Random(seed);
@@ -249,7 +251,7 @@ fn scattered_space_is_repacked_after_a_commit_that_grew_the_file() {
         [(flag::DEFAULT, HashKind::Old), (flag::INCOMPATIBLE_HASH, HashKind::Jenkins)]
     {
         let tdb = Tdb::create(&path, 13, flags | flag::NOSYNC | flag::SEQNUM).expect("fresh");
-        let ours = Ours::create(13, hash, Policy { max_dead: 0, seqnum: true });
+        let ours = Ours::create(13, hash, Policy { seqnum: true, ..Policy::default() });
         let both = |store: &dyn Fn(&Op), op: Op| {
             theirs(&tdb, &op);
             store(&op);
