@@ -5,9 +5,15 @@
 //! Invariants
 //! - A cursor that stands on a record holds its RECORD lock, so the record stays in its chain, dead
 //!   or alive, and the walk can go on from it.
-//! - Records added or deleted meanwhile may or may not be seen; no other record is seen twice.
+//! - Nobody sleeps for a chain while standing on a record: who locks everything has the chains and
+//!   wants the record, and nothing detects that (libtdb's own traverse hangs there in files with
+//!   mutexes, and fails in others). After a short while the record is let go of.
+//! - Records added or deleted meanwhile may or may not be seen. Another record is seen twice only
+//!   if the one stood on was let go of and vanished: the chain is then begun again.
 //!
 //! Origin: `docs/spec/tdb-format.md` 4.5, 6.5.
+
+use std::time::{Duration, Instant};
 
 use crate::chain::{Found, resize};
 use crate::engine::{AccessError, CycleGuard, Engine};
@@ -15,6 +21,12 @@ use crate::format::{Magic, RECORD_LEN};
 use crate::lock::{LockKind, Locks, TryLock, Wait};
 use crate::recovery::needs_recovery;
 use crate::store::Store;
+
+/// How long a traverse tries for the next lock of a chain while it stands on a record.
+const STANDING_PATIENCE: Duration = Duration::from_millis(20);
+/// First and last pause between two such tries.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(2);
 
 /// Where a traverse stands. Finish it with [`Engine::end_traverse`] unless it ran to the end: it
 /// holds a RECORD lock in between.
@@ -24,6 +36,8 @@ pub struct Cursor {
     chain: u32,
     /// Record stood on, 0 between chains.
     offset: u32,
+    /// Its RECORD lock is held: it cannot have been freed.
+    held: bool,
     /// Ends the walk of a chain that runs in a circle. What is stored meanwhile comes in front of
     /// the cursor, so a whole chain never leads to the same offset twice.
     circle: CycleGuard,
@@ -60,7 +74,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
                 cursor.chain += 1;
                 continue;
             }
-            self.lock_chain_waiting(cursor.chain, kind)?;
+            self.lock_for_step(cursor, kind)?;
             let stepped = self.step(cursor);
             let copied = match stepped {
                 Ok(Some(found)) => self.copy_record(&found, key, value).map(|()| true),
@@ -81,11 +95,48 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// # Errors
     /// [`AccessError::Lock`].
     pub fn end_traverse(&mut self, cursor: &mut Cursor) -> Result<(), AccessError> {
-        if cursor.offset != 0 {
-            let offset = std::mem::take(&mut cursor.offset);
-            self.locks.release_record(offset)?;
+        let let_go = self.let_go(cursor);
+        cursor.offset = 0;
+        let_go
+    }
+
+    fn let_go(&mut self, cursor: &mut Cursor) -> Result<(), AccessError> {
+        if std::mem::take(&mut cursor.held) {
+            self.locks.release_record(cursor.offset)?;
         }
         Ok(())
+    }
+
+    /// Locks the cursor's chain, without sleeping for it while standing on a record.
+    fn lock_for_step(&mut self, cursor: &mut Cursor, kind: LockKind) -> Result<(), AccessError> {
+        let (give_up, mut pause) = (Instant::now() + STANDING_PATIENCE, PAUSE_MIN);
+        while cursor.held {
+            match self.lock_chain_checked(cursor.chain, kind, Wait::No) {
+                Ok(TryLock::Granted) => return Ok(()),
+                Ok(TryLock::Busy) if Instant::now() < give_up => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                Ok(TryLock::Busy) => self.let_go(cursor)?,
+                Err(error) => {
+                    // Recovery locks everything, also the record.
+                    self.let_go(cursor)?;
+                    return Err(error);
+                }
+            }
+        }
+        self.lock_chain_waiting(cursor.chain, kind)
+    }
+
+    /// Is the record in the chain, which is locked?
+    fn is_chained(&self, chain: u32, record: u32) -> Result<bool, AccessError> {
+        let mut offset = self.store.read_u32(self.layout.head_of(chain))?;
+        let mut circle = CycleGuard::new();
+        while offset != 0 && offset != record {
+            circle.check(offset)?;
+            offset = self.read_chained(offset)?.next;
+        }
+        Ok(offset == record)
     }
 
     /// Calls `visit(key, value)` for every live record of a chain the caller has locked; stops at
@@ -142,7 +193,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     ) -> Result<(), AccessError> {
         self.locks.hold_record(offset)?;
         self.end_traverse(cursor)?;
-        *cursor = Cursor { chain, offset, ..Cursor::new() };
+        *cursor = Cursor { chain, offset, held: true, ..Cursor::new() };
         Ok(())
     }
 
@@ -153,6 +204,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
 
     /// From the record stood on to the next live one of the chain, which is locked.
     fn step(&mut self, cursor: &mut Cursor) -> Result<Option<Found>, AccessError> {
+        if cursor.offset != 0 && !cursor.held && !self.is_chained(cursor.chain, cursor.offset)? {
+            cursor.offset = 0; // let go of and freed: its place is not known any more
+        }
         let mut offset = if cursor.offset == 0 {
             cursor.circle = CycleGuard::new();
             self.store.read_u32(self.layout.head_of(cursor.chain))?
@@ -169,7 +223,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             cursor.circle.check(offset)?;
             if header.magic == Magic::Live {
                 self.locks.hold_record(offset)?;
-                cursor.offset = offset;
+                (cursor.offset, cursor.held) = (offset, true);
                 return Ok(Some(Found { offset, header }));
             }
             offset = header.next;

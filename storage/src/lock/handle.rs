@@ -506,6 +506,7 @@ impl FileLocks for HandleLocks {
 
 impl Drop for HandleLocks {
     fn drop(&mut self) {
+        self.all = None; // the word and its mutex before the ranges, as in an unlock
         if let Some(area) = &self.mutexes {
             for held in &self.singles {
                 if let HeldBy::Chain(chain) = held.by {
