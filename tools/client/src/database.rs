@@ -19,6 +19,7 @@ use ringmaster_protocol::call::{CallFlags, CallId};
 use ringmaster_protocol::control::kinds;
 use ringmaster_protocol::record::{KeyData, RecordHeader};
 use ringmaster_protocol::{DbId, Pnn, Srvid};
+use ringmaster_storage::chain::Stored;
 use ringmaster_storage::engine::AccessError;
 use ringmaster_storage::flags::Flags;
 use ringmaster_storage::handle::{Handle, Locked};
@@ -262,7 +263,12 @@ impl LockedRecord<'_> {
     /// [`RecordError::File`]; the record is unchanged then.
     pub fn store(&mut self, value: &[u8]) -> Result<(), RecordError> {
         let stored = self.locked.store_record(&self.key, self.header, value);
-        stored.map_err(|source| file_error(self.attached, source))?;
+        let stored = stored.map_err(|source| file_error(self.attached, source))?;
+        debug_assert_eq!(
+            stored,
+            Stored::Done,
+            "this handle waits, and a replacing store has no condition"
+        );
         value.clone_into(&mut self.value);
         Ok(())
     }
