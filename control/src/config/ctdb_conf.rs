@@ -10,15 +10,13 @@
 //! Origin: `ctdb/conf/conf.c`, `ctdb/conf/ctdb_config.c`; output compared with `ctdb-config` 4.17;
 //! `docs/spec/admin-interface.md` 2.4, 3.2.
 
-use std::ffi::OsStr;
-use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::conf_file::{self, Entry, Stop, StopReason};
 use super::finding::{Finding, Severity, nearest, shown};
 use super::log_level::LogLevel;
-use super::options::{self, Check, OPTIONS, OptionSpec, SECTIONS, Value};
+use super::options::{self, OPTIONS, OptionSpec, SECTIONS, Value};
+use super::validation::{self, Verdict};
 
 /// How unknown sections and options are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,138 +293,13 @@ impl Loader<'_> {
             )
             .c_says(LogLevel::Error, quoted(&[start.as_bytes(), value, b"\""])));
         };
-        self.check(option, line, value, &parsed)?;
+        match validation::check(option, value, &parsed, self.around) {
+            Verdict::Good => {}
+            Verdict::Deprecated => self.findings.push(deprecated(option, line)),
+            Verdict::Bad(complaint) => return Err(complaint.finding(option, line)),
+        }
         self.suspicions(option, line, value);
         Ok(parsed)
-    }
-
-    /// What C validates; see [`Check`].
-    fn check(
-        &mut self,
-        option: &'static OptionSpec,
-        line: u32,
-        text: &[u8],
-        parsed: &Value,
-    ) -> Result<(), Finding> {
-        let path = Path::new(OsStr::from_bytes(text));
-        let complaint = match option.check {
-            Check::None => None,
-            Check::Deprecated => {
-                self.findings.push(
-                    Finding::new(
-                        line,
-                        Severity::Note,
-                        format!("\"{}\" is the old name of \"cluster lock\"", option.name),
-                        "rename it once no node runs CTDB older than 4.16",
-                    )
-                    .c_says(
-                        LogLevel::Warning,
-                        format!(
-                            "Configuration option [{}] -> {} is deprecated",
-                            option.section, option.name
-                        ),
-                    ),
-                );
-                None
-            }
-            Check::LogLocation => self.log_location_complaint(text),
-            Check::LogLevel => (LogLevel::parse(text).is_none())
-                .then(|| (Vec::new(), "no such log level".to_owned(), LEVELS_REMEDY.to_owned())),
-            Check::ScriptLogLevel => (LogLevel::parse(text).is_none()).then(|| {
-                (
-                    invalid_value(option, text),
-                    "no such log level".to_owned(),
-                    LEVELS_REMEDY.to_owned(),
-                )
-            }),
-            Check::Transport => (text != b"tcp").then(|| {
-                (
-                    invalid_value(option, text),
-                    format!("there is no transport \"{}\"", shown(text)),
-                    "write tcp; RDMA between nodes is set in ringmaster.conf".to_owned(),
-                )
-            }),
-            Check::NodeAddress => address(text).is_none().then(|| {
-                (
-                    invalid_value(option, text),
-                    format!("\"{}\" is not an IP address", shown(text)),
-                    "write one of the addresses of the nodes file, without port or interface"
-                        .to_owned(),
-                )
-            }),
-            Check::NotZero => (*parsed == Value::Number(0)).then(|| {
-                (
-                    invalid_value(option, b"0"),
-                    format!("\"{}\" is 0", option.name),
-                    "write a number of seconds".to_owned(),
-                )
-            }),
-            Check::Directory => (!self.around.is_directory(path)).then(|| {
-                (
-                    quoted(&[option.name.as_bytes(), b" \"", text, b"\" does not exist"]),
-                    format!("{} is not a directory", shown(text)),
-                    "create it, or name another".to_owned(),
-                )
-            }),
-            Check::Script => self.script_complaint(option, text),
-        };
-        let Some((c_text, what, remedy)) = complaint else { return Ok(()) };
-        let mut finding = Finding::new(line, Severity::Error, what, remedy);
-        if !c_text.is_empty() {
-            finding = finding.c_says(LogLevel::Error, c_text);
-        }
-        Err(finding.c_says(
-            LogLevel::Error,
-            format!("conf: validation for option \"{}\" failed", option.name),
-        ))
-    }
-
-    /// `BACKEND[:OPTION]`, cut like C's `strtok` with ":" does.
-    fn log_location_complaint(&self, text: &[u8]) -> Option<(Vec<u8>, String, String)> {
-        let location = LogLocation::parse(text);
-        match location {
-            Some(LogLocation::File(path)) => {
-                let directory = PathBuf::from(OsStr::from_bytes(dirname(path)));
-                (!self.around.is_directory(&directory)).then(|| {
-                    (
-                        Vec::new(),
-                        format!("{} is not a directory", directory.display()),
-                        "create it, or log to another place".to_owned(),
-                    )
-                })
-            }
-            Some(_) => None,
-            None => Some((
-                Vec::new(),
-                format!("\"{}\" is no place to log to", shown(text)),
-                "write file:PATH, syslog, syslog:nonblocking, syslog:udp or syslog:udp-rfc5424"
-                    .to_owned(),
-            )),
-        }
-    }
-
-    fn script_complaint(
-        &self,
-        option: &OptionSpec,
-        text: &[u8],
-    ) -> Option<(Vec<u8>, String, String)> {
-        let path = script_path(&self.around.etc_dir(), text);
-        let (ending, remedy) = match self.around.script_state(&path) {
-            ScriptState::Executable => return None,
-            ScriptState::Missing => ("does not exist", "put the script there".to_owned()),
-            ScriptState::NotAFile => ("is not a file", "name a script".to_owned()),
-            ScriptState::NotExecutable => {
-                ("is not executable", format!("chmod +x {}", path.display()))
-            }
-        };
-        let c_text = quoted(&[
-            option.name.as_bytes(),
-            b" ",
-            path.as_os_str().as_bytes(),
-            b" ",
-            ending.as_bytes(),
-        ]);
-        Some((c_text, format!("{} {ending}", path.display()), remedy))
     }
 
     /// What C takes without a word and an administrator hardly meant.
@@ -458,7 +331,18 @@ impl Loader<'_> {
     }
 }
 
-const LEVELS_REMEDY: &str = "write ERROR, WARNING, NOTICE, INFO or DEBUG";
+fn deprecated(option: &OptionSpec, line: u32) -> Finding {
+    Finding::new(
+        line,
+        Severity::Note,
+        format!("\"{}\" is the old name of \"cluster lock\"", option.name),
+        "rename it once no node runs CTDB older than 4.16",
+    )
+    .c_says(
+        LogLevel::Warning,
+        format!("Configuration option [{}] -> {} is deprecated", option.section, option.name),
+    )
+}
 
 fn unknown_option_remedy(section: &str, name: &[u8]) -> String {
     let text = shown(name);
@@ -477,76 +361,8 @@ fn unknown_option_remedy(section: &str, name: &[u8]) -> String {
     }
 }
 
-fn invalid_value(option: &OptionSpec, value: &[u8]) -> Vec<u8> {
-    let start = format!("Invalid value for [{}] -> {} = ", option.section, option.name);
-    quoted(&[start.as_bytes(), value])
-}
-
 fn quoted(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
-}
-
-fn address(text: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Where a debug script lies: its base name below the configuration directory.
-#[must_use]
-pub fn script_path(etc_dir: &Path, value: &[u8]) -> PathBuf {
-    let mut path = etc_dir.as_os_str().to_owned();
-    path.push("/");
-    path.push(OsStr::from_bytes(basename(value)));
-    path.into()
-}
-
-/// POSIX `basename()`.
-fn basename(path: &[u8]) -> &[u8] {
-    let Some(last) = path.iter().rposition(|&b| b != b'/') else {
-        return if path.is_empty() { b"." } else { b"/" };
-    };
-    let start = path[..last].iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-    &path[start..=last]
-}
-
-/// POSIX `dirname()`.
-fn dirname(path: &[u8]) -> &[u8] {
-    let Some(last) = path.iter().rposition(|&b| b != b'/') else {
-        return if path.is_empty() { b"." } else { b"/" };
-    };
-    let Some(slash) = path[..last].iter().rposition(|&b| b == b'/') else { return b"." };
-    match path[..slash].iter().rposition(|&b| b != b'/') {
-        Some(end) => &path[..=end],
-        None => b"/",
-    }
-}
-
-/// `[logging] location`, cut at colons as C does (`strtok`: runs of them count once).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLocation<'a> {
-    /// `file` or `file:` without a path.
-    Stderr,
-    File(&'a [u8]),
-    Syslog,
-    SyslogNonblocking,
-    SyslogUdp,
-    SyslogUdpRfc5424,
-}
-
-impl<'a> LogLocation<'a> {
-    /// `None` where C's validation fails.
-    #[must_use]
-    pub fn parse(text: &'a [u8]) -> Option<Self> {
-        let mut words = text.split(|&b| b == b':').filter(|word| !word.is_empty());
-        match (words.next()?, words.next()) {
-            (b"file", None) => Some(Self::Stderr),
-            (b"file", Some(path)) => Some(Self::File(path)),
-            (b"syslog", None) => Some(Self::Syslog),
-            (b"syslog", Some(b"nonblocking")) => Some(Self::SyslogNonblocking),
-            (b"syslog", Some(b"udp")) => Some(Self::SyslogUdp),
-            (b"syslog", Some(b"udp-rfc5424")) => Some(Self::SyslogUdpRfc5424),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //!
 //! Origin: `docs/spec/admin-interface.md` chapter 3.
 
+pub mod check;
 pub mod conf_file;
 pub mod ctdb_conf;
 pub mod finding;
@@ -21,6 +22,7 @@ pub mod paths;
 pub mod public_addresses;
 pub mod settings;
 pub mod tunables_file;
+pub mod validation;
 
 pub use finding::{Finding, Severity};
 pub use log_level::LogLevel;

@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::ctdb_conf::{Table, script_path};
+use super::ctdb_conf::Table;
 use super::log_level::LogLevel;
 use super::options::Value;
 use super::paths::Paths;
+use super::validation::script_path;
 
 /// A path, or a program whose output or life stands for the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Expected texts are what `ctdb-config` 4.17 prints for the same file.
 
+use std::ffi::OsStr;
+
 use super::super::finding;
 use super::*;
 
@@ -203,41 +205,4 @@ fn what_c_takes_silently_is_a_warning_of_ours() {
     let lines: Vec<Option<u32>> = loaded.findings.iter().map(|finding| finding.line).collect();
     assert_eq!(lines, [Some(2), Some(3), Some(4), Some(4), Some(5), Some(6)]);
     assert!(loaded.findings.iter().all(|finding| finding.severity == Severity::Warning));
-}
-
-#[test]
-fn log_locations_are_cut_at_colons_as_c_cuts_them() {
-    for (text, location) in [
-        ("file:/tmp/nod:x/y", Some(LogLocation::File(b"/tmp/nod"))),
-        ("file::/x", Some(LogLocation::File(b"/x"))),
-        (":file", Some(LogLocation::Stderr)),
-        ("file:", Some(LogLocation::Stderr)),
-        ("syslog::udp", Some(LogLocation::SyslogUdp)),
-        ("syslog:udp:x", Some(LogLocation::SyslogUdp)),
-        ("syslog:nonblocking", Some(LogLocation::SyslogNonblocking)),
-        ("syslog:foo", None),
-        ("SYSLOG", None),
-        ("filex", None),
-        (":", None),
-    ] {
-        assert_eq!(LogLocation::parse(text.as_bytes()), location, "{text}");
-    }
-}
-
-#[test]
-fn names_of_paths_are_those_of_posix() {
-    for (path, directory, file) in [
-        ("/a/b", "/a", "b"),
-        ("a", ".", "a"),
-        ("/a", "/", "a"),
-        ("a/b//", "a", "b"),
-        ("a//b", "a", "b"),
-        ("/", "/", "/"),
-        ("", ".", "."),
-        ("..", ".", ".."),
-        ("//a", "/", "a"),
-    ] {
-        assert_eq!(dirname(path.as_bytes()), directory.as_bytes(), "{path}");
-        assert_eq!(basename(path.as_bytes()), file.as_bytes(), "{path}");
-    }
 }
