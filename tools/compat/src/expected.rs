@@ -32,6 +32,9 @@ fn render_lines(text: &mut String, mark: char, output: &str) {
     }
 }
 
+/// Lines of each side that a difference shows.
+const SHOWN_MAX: usize = 30;
+
 /// Blocks by case name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
@@ -96,13 +99,18 @@ pub fn difference(expected: &str, found: &str) -> String {
     let same_end =
         expected.iter().rev().zip(found.iter().rev()).take_while(|(a, b)| a == b).count();
     let mut text = format!("after {same_start} equal lines:\n");
-    for line in &expected[..expected.len() - same_end] {
-        let _ = writeln!(text, "    - {line}");
-    }
-    for line in &found[..found.len() - same_end] {
-        let _ = writeln!(text, "    + {line}");
-    }
+    put_lines(&mut text, '-', &expected[..expected.len() - same_end]);
+    put_lines(&mut text, '+', &found[..found.len() - same_end]);
     text
+}
+
+fn put_lines(text: &mut String, mark: char, lines: &[&str]) {
+    for line in lines.iter().take(SHOWN_MAX) {
+        let _ = writeln!(text, "    {mark} {line}");
+    }
+    if lines.len() > SHOWN_MAX {
+        let _ = writeln!(text, "    {mark} … and {} more lines", lines.len() - SHOWN_MAX);
+    }
 }
 
 #[cfg(test)]
@@ -139,5 +147,8 @@ mod tests {
     fn a_difference_shows_only_what_differs() {
         let text = difference("a\nb\nc\n", "a\nx\ny\nc\n");
         assert_eq!(text, "after 1 equal lines:\n    - b\n    + x\n    + y\n");
+        let long = difference("", &"x\n".repeat(SHOWN_MAX + 2));
+        assert_eq!(long.lines().count(), SHOWN_MAX + 2);
+        assert!(long.ends_with("    + … and 2 more lines\n"), "{long}");
     }
 }

@@ -9,8 +9,8 @@ use ringmaster_client::{
     RecordError, TransactionError, TransactionOptions,
 };
 use ringmaster_compat::cluster::{Cluster, Config};
-use ringmaster_compat::require_c_cluster;
 use ringmaster_compat::run::wait_until;
+use ringmaster_compat::{prerequisite, require_c_cluster};
 use ringmaster_protocol::call::{CallFlags, CallId};
 use ringmaster_protocol::control::kinds;
 use ringmaster_protocol::control::payloads::Pid;
@@ -357,6 +357,89 @@ fn a_lock_of_the_dead_is_taken_and_one_of_the_living_waited_for() {
     transaction.commit().unwrap();
     let fetched = cluster.node(1).tool_ok(&["pfetch", "pers.tdb", "key"]).unwrap();
     assert_eq!(fetched, "after the dead\n");
+}
+
+#[test]
+fn a_lock_of_sambas_is_waited_for() {
+    require_c_cluster!();
+    let net = "/usr/bin/net";
+    if !std::path::Path::new(net).exists() {
+        prerequisite::skip("/usr/bin/net is missing; install Debian's package `samba-common-bin`");
+        return;
+    }
+    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let mut client = connect(&cluster, 1);
+    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    // Held until the shell's standard input ends.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let conf = samba_configuration(&cluster);
+    let lock = "transaction_db_0x3880c3f1";
+    let arguments = ["-s", &conf, "g_lock", "do", lock, "60", "cat"];
+    let mut command = cluster.node(0).command(net);
+    let mut holder = command.args(arguments).stdin(reader).spawn().unwrap();
+    drop(command);
+    let options = TransactionOptions {
+        lock_timeout: Duration::from_millis(300),
+        ..TransactionOptions::default()
+    };
+    let error = wait_until("the lock in Samba's hands", TIMEOUT, || {
+        client.begin_with(&mut db, options).err()
+    });
+    let text = format!("held by process {} of node 0", holder.id());
+    assert!(error.as_ref().unwrap().to_string().contains(&text), "{error:?}");
+    drop(writer);
+    let mut transaction = client.begin(&mut db).unwrap();
+    transaction.store(b"key", b"afterwards").unwrap();
+    transaction.commit().unwrap();
+    assert!(holder.wait().unwrap().success());
+}
+
+/// A `smb.conf` with which `net` is a client of node 0 and touches nothing outside its directory.
+fn samba_configuration(cluster: &Cluster) -> String {
+    let directory = cluster.directory().join("samba");
+    let mut text = String::from("[global]\nclustering = yes\n");
+    text += &format!("ctdbd socket = {}\n", cluster.node(0).socket().display());
+    for name in ["private", "lock", "state", "cache", "pid"] {
+        let path = directory.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        let option = if name == "private" { "private dir" } else { &format!("{name} directory") };
+        text += &format!("{option} = {}\n", path.display());
+    }
+    text += &format!("log file = {}\n", directory.join("log").display());
+    let conf = directory.join("smb.conf");
+    std::fs::write(&conf, text).unwrap();
+    conf.display().to_string()
+}
+
+#[test]
+fn the_examples_run() {
+    require_c_cluster!();
+    let cluster = Cluster::start(Config::new(2)).unwrap();
+    // This program is target/PROFILE/deps/NAME-HASH.
+    let own = std::env::current_exe().unwrap();
+    let directory = own.parent().and_then(std::path::Path::parent).unwrap().join("examples");
+    let run = |node: usize, name: &str, arguments: &[&str]| {
+        let output = cluster.node(node).run(directory.join(name), arguments).unwrap();
+        assert!(output.success(), "{name}: {output}");
+        output.stdout
+    };
+    let names = ["ping", "counter", "transaction", "messages", "traverse"];
+    if let Some(name) = names.into_iter().find(|name| !directory.join(name).exists()) {
+        prerequisite::skip(&format!(
+            "example {name} is not built (cargo test --workspace builds it)"
+        ));
+        return;
+    }
+    assert_eq!(run(0, "ping", &[]).lines().count(), 2);
+    run(0, "counter", &["20"]);
+    let text = run(1, "counter", &["5"]);
+    assert_eq!(text, "5 increments, the counter is at 25\n");
+    run(0, "transaction", &["7"]);
+    assert_eq!(run(1, "transaction", &["1"]), "left: -8, right: 8\n");
+    assert_eq!(run(1, "messages", &["hello", "1"]), "node 1: hello\n");
+    let text = run(0, "traverse", &["counter-example.tdb"]);
+    assert_eq!(text, "\"counter\": 8 bytes, on node 1\n1 records\n");
+    assert!(run(1, "traverse", &[]).contains("transaction-example.tdb Persistent\n"));
 }
 
 #[test]
