@@ -17,10 +17,22 @@ use thiserror::Error;
 pub enum DecodeError {
     /// The buffer ends before the value does (C: `EMSGSIZE`).
     #[error("{what}: needs {needed} bytes, only {left} left")]
-    Short { what: &'static str, needed: usize, left: usize },
+    Short {
+        /// Field or structure.
+        what: &'static str,
+        /// Bytes it takes.
+        needed: usize,
+        /// Bytes that are left.
+        left: usize,
+    },
     /// The bytes are there and mean nothing (C: `EINVAL`).
     #[error("{what}: value {value:#x} is not valid")]
-    Invalid { what: &'static str, value: u64 },
+    Invalid {
+        /// Field or structure.
+        what: &'static str,
+        /// What stands there.
+        value: u64,
+    },
 }
 
 /// A value that knows its bytes.
@@ -123,42 +135,56 @@ impl<'a> Reader<'a> {
         self.bytes("padding", len).map(drop)
     }
 
+    /// One byte.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         self.array::<1>(what).map(|[byte]| byte)
     }
 
+    /// Two bytes, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
         self.array(what).map(u16::from_le_bytes)
     }
 
+    /// Four bytes, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
         self.array(what).map(u32::from_le_bytes)
     }
 
+    /// Eight bytes, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn u64(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         self.array(what).map(u64::from_le_bytes)
     }
 
+    /// Four bytes, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn i32(&mut self, what: &'static str) -> Result<i32, DecodeError> {
         self.array(what).map(i32::from_le_bytes)
     }
 
+    /// Eight bytes, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn i64(&mut self, what: &'static str) -> Result<i64, DecodeError> {
         self.array(what).map(i64::from_le_bytes)
     }
 
+    /// Eight bytes, IEEE 754, little-endian.
+    ///
     /// # Errors
     /// [`DecodeError::Short`].
     pub fn f64(&mut self, what: &'static str) -> Result<f64, DecodeError> {
@@ -209,12 +235,19 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
 
 /// Appending primitives; counterpart of [`Reader`].
 pub trait Put {
+    /// One byte.
     fn put_u8(&mut self, value: u8);
+    /// Two bytes, little-endian.
     fn put_u16(&mut self, value: u16);
+    /// Four bytes, little-endian.
     fn put_u32(&mut self, value: u32);
+    /// Eight bytes, little-endian.
     fn put_u64(&mut self, value: u64);
+    /// Four bytes, little-endian.
     fn put_i32(&mut self, value: i32);
+    /// Eight bytes, little-endian.
     fn put_i64(&mut self, value: i64);
+    /// Eight bytes, IEEE 754, little-endian.
     fn put_f64(&mut self, value: f64);
     /// Appends `len` zero bytes.
     fn put_zeros(&mut self, len: usize);

@@ -106,7 +106,7 @@ impl Comparison {
 }
 
 fn packets() -> impl Iterator<Item = Entry<'static>> {
-    entries().filter(|entry| !matches!(entry.channel, Channel::ToEventd | Channel::FromEventd))
+    entries().filter(|entry| !entry.channel.is_eventd())
 }
 
 fn decoded(entry: &Entry<'static>) -> (RequestHeader, Packet<'static>) {

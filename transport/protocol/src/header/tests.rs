@@ -97,6 +97,22 @@ fn short_packets_are_skipped_on_the_unix_socket_and_fatal_on_tcp() {
 }
 
 #[test]
+fn lengths_below_four_count_as_they_say() {
+    // ctdbd 4.17 answered the packet behind such a length: the fourth byte is the next packet's.
+    for junk in [2_usize, 3] {
+        let mut stream = vec![0; junk];
+        stream[0] = u8::try_from(junk).unwrap();
+        // A packet whose own length begins with the zero bytes that complete the word before.
+        let padded_len = if junk == 3 { 256 } else { 65536 };
+        stream.extend(packet(&vec![0; padded_len - HEADER_LEN], PacketStyle::Exact));
+        let reason = FrameError::TooShort { length: u32::try_from(junk).unwrap() };
+        assert_eq!(local().next_frame(&stream), Ok(Frame::Ignored { len: junk, reason }));
+        let next = local().next_frame(&stream[junk..]);
+        assert!(matches!(next, Ok(Frame::Packet { bytes, .. }) if bytes.len() == padded_len));
+    }
+}
+
+#[test]
 fn wrong_magic_or_version_is_skipped_on_the_unix_socket_and_fatal_on_tcp() {
     let good = packet(b"12345678", PacketStyle::Library);
     let mut magic = good.clone();

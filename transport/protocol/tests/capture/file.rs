@@ -14,9 +14,16 @@ pub(crate) enum Channel {
     FromEventd,
 }
 
+impl Channel {
+    /// Whether the packet is the event daemon's, in its own format.
+    pub(crate) const fn is_eventd(self) -> bool {
+        matches!(self, Self::ToEventd | Self::FromEventd)
+    }
+}
+
 /// One packet.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "time and node are for whoever reads a failure")]
+#[allow(dead_code, reason = "time and node are for whoever reads a failure")]
 pub(crate) struct Entry<'a> {
     pub(crate) micros: u64,
     pub(crate) node: u8,

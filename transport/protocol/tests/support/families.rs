@@ -11,8 +11,11 @@ use ringmaster_protocol::process::{
     DisableMessage, ElectionMessage, GLockList, ServerId, SrvidMessage,
 };
 use ringmaster_protocol::record::{RecBufferBuilder, RecordHeader};
-use ringmaster_protocol::{Decode, Encode, Operation, Packet, PacketStyle, Reqid, RequestHeader};
+use ringmaster_protocol::{
+    Decode, Encode, Envelope, Operation, Packet, PacketStyle, Reqid, RequestHeader,
+};
 
+use super::capture::entries;
 use super::corpus::examples;
 use super::counting::{Usage, measure};
 use super::driver::Family;
@@ -164,12 +167,16 @@ fn records(input: &[u8]) -> bool {
     known
 }
 
+/// How many types [`structures`] chooses from.
+const STRUCTURES: u8 = 43;
+
 fn structures(input: &[u8]) -> bool {
     // The first byte chooses, so that one input costs one decoder.
     let Some((choice, input)) = input.split_first() else { return false };
     macro_rules! choose {
         ($($type:ty),* $(,)?) => {{
-            let choices: &[fn(&[u8]) -> bool] = &[$(|input| stable!($type, input)),*];
+            let choices: [fn(&[u8]) -> bool; STRUCTURES as usize] =
+                [$(|input| stable!($type, input)),*];
             choices[usize::from(*choice) % choices.len()](input)
         }};
     }
@@ -253,10 +260,17 @@ fn is_message(operation: Operation) -> bool {
     matches!(operation, ReqMessage | ReqKeepalive | ReqTunnel)
 }
 
+/// Longer ones would make every round slow and have nothing else to show.
+const CORPUS_PACKET_MAX: usize = 1024;
+
+/// Chapter 9 and the capture of a cluster.
 fn captured() -> impl Iterator<Item = (RequestHeader, Packet<'static>, &'static [u8])> {
-    examples().iter().filter(|example| example.is_packet()).map(|example| {
-        let (header, packet) = Packet::decode(&example.bytes).expect("captured packets decode");
-        (header, packet, &example.bytes[..])
+    let chapter = examples().iter().filter(|example| example.is_packet());
+    let cluster = entries().filter(|entry| !entry.channel.is_eventd()).map(|entry| entry.packet);
+    let all = chapter.map(|example| &example.bytes[..]).chain(cluster);
+    all.filter(|bytes| bytes.len() <= CORPUS_PACKET_MAX).map(|bytes| {
+        let (header, packet) = Packet::decode(bytes).expect("captured packets decode");
+        (header, packet, bytes)
     })
 }
 
@@ -271,25 +285,24 @@ fn packets(wanted: fn(Operation) -> bool) -> Vec<Vec<u8>> {
 fn controls() -> Vec<Vec<u8>> {
     let mut corpus = packets(|operation| operation == Operation::ReqControl);
     for (header, packet, _) in captured() {
-        if !matches!(packet, Packet::ReplyControl(_)) {
-            continue;
-        }
+        let Packet::ReplyControl(reply) = packet else { continue };
         for info in ControlOpcode::table() {
-            let reply = match packet {
-                Packet::ReplyControl(reply) => reply,
-                _ => unreachable!("looked above"),
-            };
-            if ControlReply::decode(info.opcode, &reply).is_ok() {
+            let fits = ControlReply::decode(info.opcode, &reply)
+                .is_ok_and(|typed| !reply.data.is_empty() && typed.to_bytes() == reply.data);
+            if fits {
                 let mut bytes = Vec::new();
-                let envelope = ringmaster_protocol::Envelope {
-                    reqid: Reqid(info.opcode.0),
-                    ..header.envelope
-                };
+                let envelope = Envelope { reqid: Reqid(info.opcode.0), ..header.envelope };
                 packet.encode_into(&mut bytes, envelope, PacketStyle::Daemon);
                 corpus.push(bytes);
             }
         }
     }
+    distinct(corpus)
+}
+
+fn distinct(mut corpus: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    corpus.sort();
+    corpus.dedup();
     corpus
 }
 
@@ -308,7 +321,8 @@ fn payloads() -> Vec<Vec<u8>> {
             _ => continue,
         });
     }
-    let chosen: Vec<Vec<u8>> = (0..=255_u8)
+    let mut corpus = distinct(corpus);
+    let chosen: Vec<Vec<u8>> = (0..STRUCTURES)
         .flat_map(|choice| corpus.iter().map(move |bytes| [&[choice], &bytes[..]].concat()))
         .filter(|bytes| structures(bytes))
         .collect();
@@ -325,6 +339,8 @@ fn streams() -> Vec<Vec<u8>> {
 }
 
 fn event_packets() -> Vec<Vec<u8>> {
-    let captured = examples().iter().filter(|example| example.section == "9.27");
-    captured.map(|example| example.bytes.clone()).collect()
+    let chapter = examples().iter().filter(|example| example.section == "9.27");
+    let cluster = entries().filter(|entry| entry.channel.is_eventd()).map(|entry| entry.packet);
+    let all = chapter.map(|example| &example.bytes[..]).chain(cluster);
+    distinct(all.map(<[u8]>::to_vec).collect())
 }
