@@ -258,6 +258,17 @@ impl MutexArea {
         self.word(slot).load(Ordering::Acquire)
     }
 
+    /// `true` if nobody holds the mutex now, and whoever locks it from now on sees the all-record
+    /// word that this thread has stored before. May say `false` though it is free.
+    ///
+    /// The word was stored in one locked instruction ([`MutexArea::set_state`]), and a mutex is
+    /// taken by one, in libtdb's processes too. On x86-64 all processors see those in one order, and
+    /// both are full barriers: either we see the owner here, or the owner sees the word. Elsewhere
+    /// the C library's lock is an acquire only, which promises no such thing.
+    pub(crate) fn is_free_for_later_readers(&self, slot: Slot) -> bool {
+        cfg!(target_arch = "x86_64") && self.word(slot).load(Ordering::SeqCst) == 0
+    }
+
     /// Sets the waiters bit if the word is still `expected`; `false` if it changed meanwhile.
     pub(crate) fn mark_waiters(&self, slot: Slot, expected: u32) -> bool {
         let marked = expected | WAITERS;
