@@ -93,17 +93,15 @@ pub fn c_lines(findings: &[Finding], level: LogLevel) -> impl Iterator<Item = &[
 
 /// Bytes of a file for a human's eyes: what is not UTF-8 is replaced, control characters escaped.
 pub(crate) fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
-                Box::new(c.escape_default())
-            } else {
-                Box::new([c].into_iter())
-            };
-            escaped
-        })
-        .collect()
+    let mut text = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// The candidate closest to `word`, if it is close enough to be meant.

@@ -25,7 +25,7 @@ pub fn paths() -> Paths {
     match Paths::from_environment(|name| std::env::var_os(name)) {
         Ok(paths) => paths,
         Err(error) => {
-            eprintln!("{error}");
+            crate::output::complain(error.to_string());
             std::process::abort();
         }
     }

@@ -25,6 +25,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::output::complain;
 use crate::posix_lock::{self, Range};
 
 /// First argument of the child that watches the lock file.
@@ -118,13 +119,13 @@ pub fn run(args: &[OsString]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(arguments) = Arguments::parse(args) else {
-        eprintln!("Usage: {program} <file> [recheck_interval [ping_timeout]]");
+        complain(format!("Usage: {program} <file> [recheck_interval [ping_timeout]]"));
         return ExitCode::FAILURE;
     };
     // A helper whose daemon is gone already must not hold the lock.
     let parent = parent_id();
     if parent == 1 {
-        eprintln!("{program}: parent == 1");
+        complain(format!("{program}: parent == 1"));
         return ExitCode::SUCCESS;
     }
     match take_lock(&program, &arguments.file) {
@@ -133,11 +134,11 @@ pub fn run(args: &[OsString]) -> ExitCode {
             Verdict::Held.say();
             match inode {
                 Ok(inode) => hold(&program, &arguments, inode, parent),
-                Err(error) => eprintln!(
+                Err(error) => complain(format!(
                     "{program}: lock lost - lock file \"{}\" stat failed (ret={})",
                     arguments.file.display(),
                     error.raw_os_error().unwrap_or(0)
-                ),
+                )),
             }
             drop(file);
         }
@@ -156,7 +157,7 @@ fn take_lock(program: &str, path: &Path) -> Result<File, Verdict> {
         .open(path)
         .map_err(|error| {
             let reason = reason(&error);
-            eprintln!("{program}: Unable to open {} - ({reason})", path.display());
+            complain(format!("{program}: Unable to open {} - ({reason})", path.display()));
             Verdict::Failed
         })?;
     match posix_lock::try_lock(file.as_fd(), LOCK_BYTE) {
@@ -166,7 +167,7 @@ fn take_lock(program: &str, path: &Path) -> Result<File, Verdict> {
         }
         Err(error) => {
             let reason = reason(&error);
-            eprintln!("{program}: Failed to get lock on '{}' - ({reason})", path.display());
+            complain(format!("{program}: Failed to get lock on '{}' - ({reason})", path.display()));
             Err(Verdict::Failed)
         }
     }
@@ -185,7 +186,7 @@ fn hold(program: &str, arguments: &Arguments, inode: u64, parent: u32) {
         match start_watcher(arguments, inode) {
             Ok((child, signs)) => (Some(signs), Some(child)),
             Err(error) => {
-                eprintln!("{program}: cannot start the watcher of the lock file: {error}");
+                complain(format!("{program}: cannot start the watcher of the lock file: {error}"));
                 return;
             }
         }
@@ -210,7 +211,7 @@ fn hold(program: &str, arguments: &Arguments, inode: u64, parent: u32) {
             break;
         }
         if signs.is_some() && ping_timeout.is_some_and(|limit| last_sign.elapsed() >= limit) {
-            eprintln!("{program}: ping timeout from lock test child");
+            complain(format!("{program}: ping timeout from lock test child"));
             break;
         }
     }
@@ -265,7 +266,7 @@ fn watch_file(program: &str, path: &Path, inode: u64, recheck: Duration, period:
         }
         if next_check.is_some_and(|at| at <= Instant::now()) {
             if let Err(loss) = check_file(path, inode) {
-                eprintln!("{program}: {}", loss.text(path));
+                complain(format!("{program}: {}", loss.text(path)));
                 return;
             }
             next_check = Instant::now().checked_add(recheck);

@@ -23,6 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::output::complain;
 use args::{Arguments, Refused};
 use nodespec::{Cluster, SpecError};
 
@@ -57,9 +58,9 @@ pub fn run(args: &[OsString]) -> ExitCode {
         Err(refused) => {
             if let Refused::BadOption { reason, letter } = refused {
                 let letter = char::from(letter);
-                eprintln!("{}: {reason} -- {letter}", program.to_string_lossy());
+                complain(format!("{}: {reason} -- {letter}", program.to_string_lossy()));
             }
-            eprint!("{USAGE}");
+            complain(USAGE.trim_end());
             return ExitCode::FAILURE;
         }
     };

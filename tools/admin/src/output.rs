@@ -41,3 +41,21 @@ impl Output {
         ExitCode::from(self.status)
     }
 }
+
+/// Writes to standard output at once. When nobody reads any more the program ends, with the status
+/// a shell shows for a program that died of it (C's programs do die).
+pub fn say(text: impl AsRef<[u8]>) {
+    const DIED_OF_SIGPIPE: i32 = 141;
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(DIED_OF_SIGPIPE);
+    }
+}
+
+/// Writes a line to standard error. Unlike `eprintln!` it does not panic when that is closed: a
+/// program that holds a lock must not end because nobody reads its complaints.
+pub fn complain(line: impl AsRef<[u8]>) {
+    let mut text = line.as_ref().to_vec();
+    text.push(b'\n');
+    let _ = std::io::stderr().write_all(&text);
+}

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::errno;
+use crate::output::say;
 use crate::posix_lock::{self, Holder, Range};
 use map::SharedBytes;
 
@@ -120,7 +121,7 @@ pub fn run(args: &[OsString], posixly_correct: bool) -> ExitCode {
         Some(None) => return ExitCode::FAILURE,
         Some(Some(file)) if operands.len() >= needed => file,
         Some(Some(_)) | None => {
-            print!("{USAGE}");
+            say(USAGE);
             return ExitCode::FAILURE;
         }
     };
@@ -129,7 +130,7 @@ pub fn run(args: &[OsString], posixly_correct: bool) -> ExitCode {
     }
     let count = lock_count(&operands[1]);
     if count <= 0 {
-        println!("num_locks should be > 0");
+        say("num_locks should be > 0\n");
         return ExitCode::FAILURE;
     }
     ping_pong(&arguments, &file, count)
@@ -145,41 +146,40 @@ fn open(path: &Path) -> Option<File> {
 fn test_locks(file: &File) -> ExitCode {
     const WHOLE_FILE: Range = Range { start: 0, len: 0 };
     if posix_lock::try_lock(file.as_fd(), WHOLE_FILE).is_err() {
-        println!("file already locked, calling check_lock to tell us who has it locked:");
+        say("file already locked, calling check_lock to tell us who has it locked:\n");
         check_lock(file, WHOLE_FILE);
-        println!("Working POSIX byte range locks");
+        say("Working POSIX byte range locks\n");
         return ExitCode::SUCCESS;
     }
-    println!("Holding lock, press any key to continue...");
-    println!("You should run the same command on another node now.");
-    let _ = io::stdout().flush();
+    say("Holding lock, press any key to continue...\n");
+    say("You should run the same command on another node now.\n");
     let _ = io::stdin().read(&mut [0]);
-    println!("Good bye.");
+    say("Good bye.\n");
     ExitCode::SUCCESS
 }
 
 fn check_lock(file: &File, range: Range) {
     match posix_lock::holder(file.as_fd(), range) {
         Ok(None) => {}
-        Ok(Some(Holder { pid, kind, start, len })) => println!(
+        Ok(Some(Holder { pid, kind, start, len })) => say(format!(
             "check_lock failed: lock held: pid='{pid}', type='{kind}', start='{start}', \
-             len='{len}'"
-        ),
-        Err(error) => println!("error calling fcntl F_GETLCK: {}", errno::text(&error)),
+             len='{len}'\n"
+        )),
+        Err(error) => say(format!("error calling fcntl F_GETLCK: {}\n", errno::text(&error))),
     }
 }
 
 fn ping_pong(arguments: &Arguments, file: &File, count: i64) -> ExitCode {
     let len = count.unsigned_abs() + 1;
     if let Err(error) = file.set_len(len) {
-        println!("ftruncate failed: {}", errno::text(&error));
+        say(format!("ftruncate failed: {}\n", errno::text(&error)));
         return ExitCode::SUCCESS;
     }
     let bytes = if arguments.mapped {
         match SharedBytes::map(file, len) {
             Ok(map) => Bytes::Mapped(map),
             Err(error) => {
-                println!("mmap failed: {}", errno::text(&error));
+                say(format!("mmap failed: {}\n", errno::text(&error)));
                 return ExitCode::SUCCESS;
             }
         }
@@ -187,7 +187,7 @@ fn ping_pong(arguments: &Arguments, file: &File, count: i64) -> ExitCode {
         Bytes::File
     };
     if let Err(error) = posix_lock::lock(file.as_fd(), Range::byte(0)) {
-        println!("initial lock at 0 failed! - {}", errno::text(&error));
+        say(format!("initial lock at 0 failed! - {}\n", errno::text(&error)));
         return ExitCode::SUCCESS;
     }
     let run = Run { arguments, file, bytes, count };
@@ -240,13 +240,11 @@ impl Run<'_> {
             rounds = rounds.saturating_add(1);
             if rounds > seen.len() && increment != increment_shown {
                 increment_shown = increment;
-                println!("data increment = {increment}");
-                let _ = io::stdout().flush();
+                say(format!("data increment = {increment}\n"));
             }
             if since.elapsed() > Duration::from_secs(1) {
                 let rate = f64::from(locks) / since.elapsed().as_secs_f64();
-                print!("{rate:8.0} locks/sec\r");
-                let _ = io::stdout().flush();
+                say(format!("{rate:8.0} locks/sec\r"));
                 (since, locks) = (Instant::now(), 0);
             }
         }
@@ -264,7 +262,7 @@ impl Run<'_> {
                 match self.file.read_at(&mut byte, at as u64) {
                     Ok(1) => Ok(byte[0]),
                     _ => {
-                        println!("read failed at {at}");
+                        say(format!("read failed at {at}\n"));
                         Err(Failed)
                     }
                 }
@@ -277,7 +275,7 @@ impl Run<'_> {
             Bytes::Mapped(map) => map.store(at, value),
             Bytes::File => {
                 if !matches!(self.file.write_at(&[value], at as u64), Ok(1)) {
-                    println!("write failed at {at}");
+                    say(format!("write failed at {at}\n"));
                     return Err(Failed);
                 }
             }
@@ -287,7 +285,7 @@ impl Run<'_> {
 }
 
 fn failed(what: &str, error: &io::Error) -> Failed {
-    println!("{what}{}", errno::text(error));
+    say(format!("{what}{}\n", errno::text(error)));
     Failed
 }
 

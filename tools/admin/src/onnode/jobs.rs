@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use super::args::Arguments;
 use super::nodespec::Nodes;
+use crate::output::complain;
 use crate::signals::{Forwarder, Register};
 
 /// Sources the administrator's file, which may set `ONNODE_SSH` to a function of its own.
@@ -213,11 +214,11 @@ fn not_started(command: &Command, error: &io::Error) -> u8 {
     let program = Path::new(command.get_program());
     match error.kind() {
         io::ErrorKind::NotFound if program.components().count() == 1 => {
-            eprintln!("onnode: {}: command not found", program.display());
+            complain(format!("onnode: {}: command not found", program.display()));
             127
         }
         kind => {
-            eprintln!("onnode: {}: {}", program.display(), crate::errno::text(error));
+            complain(format!("onnode: {}: {}", program.display(), crate::errno::text(error)));
             if kind == io::ErrorKind::NotFound { 127 } else { 126 }
         }
     }
