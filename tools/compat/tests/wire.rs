@@ -4,6 +4,8 @@
 
 #[path = "wire/client.rs"]
 mod client;
+#[path = "wire/garbage.rs"]
+mod garbage;
 
 use client::Client;
 use ringmaster_compat::cluster::{Cluster, Config};
