@@ -31,6 +31,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ringmaster-compat", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
     ("ringmaster-bench", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
+    (
+        "ringmaster-daemon",
+        &[
+            "ringmaster-control",
+            "ringmaster-dataplane",
+            "ringmaster-protocol",
+            "ringmaster-storage",
+            "ringmaster-transport",
+        ],
+    ),
     ("ringmaster-xtask", &[]),
 ];
 

@@ -1,0 +1,154 @@
+//! UPDATE_RECORD and TRY_DELETE_RECORDS on this node's copy.
+//!
+//! Origin: `docs/spec/cluster-semantics.md` 3.4, 4.3; `ctdb/server/ctdb_update_record.c`,
+//! `ctdb/server/ctdb_recover.c: delete_tdb_record`.
+
+use ringmaster_protocol::{
+    Decode,
+    hash::jenkins,
+    record::{RECORD_HEADER_LEN, RecBuffer, RecBufferBuilder, RecData, RecordFlags, RecordHeader},
+};
+use ringmaster_storage::{
+    chain::StoreMode, lock::LockKind, ltdb::StoredRecord, transaction::TransactionError,
+};
+
+use super::Bench;
+
+/// Whether a record may be overwritten by an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Store,
+    Skip,
+    Refuse,
+}
+
+/// The rule of UPDATE_RECORD.
+fn judge(
+    known: Option<StoredRecord<'_>>,
+    header: RecordHeader,
+    data: &[u8],
+    volatile: bool,
+) -> Verdict {
+    match known {
+        None if volatile => Verdict::Skip,
+        None => Verdict::Store,
+        Some(known) if known.header.rsn >= header.rsn && known.data != data => Verdict::Refuse,
+        Some(_) => Verdict::Store,
+    }
+}
+
+const REFUSED: &str = "an update is older than what is stored here";
+
+impl Bench {
+    pub(super) fn update(&mut self, buffer: &[u8]) -> Result<(), String> {
+        let buffer =
+            RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed update: {error}"))?;
+        let mut records = Vec::new();
+        for record in &buffer {
+            let (header, data) =
+                record.split_header().ok_or("an update is shorter than a record header")?;
+            records.push((record.key, header, data));
+        }
+        if self.facts.is_volatile() {
+            self.update_chains(&records)
+        } else {
+            self.transact(&records)
+        }
+    }
+
+    /// Volatile: one record after the other under its chain lock (C uses a transaction of the whole
+    /// file, which stops everybody; the buffers of a revoke have one record).
+    fn update_chains(&mut self, records: &[(&[u8], RecordHeader, &[u8])]) -> Result<(), String> {
+        let mut value = Vec::new();
+        for (key, header, data) in records {
+            let failed = |error| format!("cannot update a record: {error}");
+            let mut locked = self.handle.lock_key(key, LockKind::Write).map_err(failed)?;
+            let known = locked.fetch_record(key, &mut value).map_err(failed)?;
+            match judge(known, *header, data, true) {
+                Verdict::Store => locked.store_record(key, *header, data).map_err(failed)?,
+                Verdict::Skip => {}
+                Verdict::Refuse => return Err(REFUSED.into()),
+            }
+            locked.unlock().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn transact(&mut self, records: &[(&[u8], RecordHeader, &[u8])]) -> Result<(), String> {
+        let mut refused = false;
+        let done = self.handle.in_transaction(Self::deadline(), |session, handle| {
+            let mut value = Vec::new();
+            for (key, header, data) in records {
+                let found = session.fetch(handle, key, &mut value)?;
+                let known = if found { StoredRecord::from_bytes(&value) } else { None };
+                match judge(known, *header, data, false) {
+                    Verdict::Store => {
+                        let bytes: [u8; RECORD_HEADER_LEN] = header.to_array();
+                        let _ = session.store(handle, key, &[&bytes, data], StoreMode::Replace)?;
+                    }
+                    Verdict::Skip => {}
+                    Verdict::Refuse => {
+                        refused = true;
+                        return Err(TransactionError::Busy); // cancels; told apart by the flag
+                    }
+                }
+            }
+            Ok(())
+        });
+        match done {
+            _ if refused => Err(REFUSED.into()),
+            Ok(()) => Ok(()),
+            Err(error) => Err(format!("cannot commit the update: {error}")),
+        }
+    }
+
+    /// Deletes what may go; returns a buffer of those that may not.
+    pub(super) fn try_delete(&mut self, buffer: &[u8]) -> Result<Vec<u8>, String> {
+        let buffer =
+            RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed list: {error}"))?;
+        let mut kept = RecBufferBuilder::new(buffer.db());
+        for record in &buffer {
+            if record.data.len() < RECORD_HEADER_LEN {
+                return Err("a record to delete is shorter than its header".into());
+            }
+            if !self.delete_one(&record)? {
+                kept.push(&record);
+            }
+        }
+        Ok(kept.into_bytes())
+    }
+
+    /// `false`: the record stays.
+    fn delete_one(&mut self, record: &RecData<'_>) -> Result<bool, String> {
+        let Some((header, data)) = record.split_header() else { return Ok(false) };
+        let lmasters = &self.facts.lmasters;
+        let lmaster = match u32::try_from(lmasters.len()) {
+            Ok(len) if len > 0 => lmasters[(jenkins(record.key) % len) as usize],
+            _ => self.facts.pnn,
+        };
+        if lmaster == self.facts.pnn || !data.is_empty() {
+            return Ok(false);
+        }
+        let pnn = self.facts.pnn;
+        let chain = self.handle.database().chain_of(record.key);
+        let failed = |error| format!("cannot delete a record: {error}");
+        let locked = self.handle.try_lock_chain(chain, LockKind::Write).map_err(failed)?;
+        let Some(mut locked) = locked else { return Ok(false) };
+        let mut value = Vec::new();
+        let known = locked.fetch_record(record.key, &mut value).map_err(failed)?;
+        let may_go = match known {
+            None => true, // absent, or too short to be a record
+            Some(known) => {
+                known.header.rsn <= header.rsn
+                    && !known.header.flags.intersects(RecordFlags::RO_ALL)
+                    && !header.flags.intersects(RecordFlags::RO_ALL)
+                    && !known.header.dmaster.is(pnn)
+            }
+        };
+        if may_go {
+            locked.delete(record.key).map_err(failed)?;
+        }
+        locked.unlock().map_err(failed)?;
+        Ok(may_go)
+    }
+}
