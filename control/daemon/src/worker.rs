@@ -18,15 +18,21 @@ mod update;
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
 };
 
 use ringmaster_control::node::Outcome;
-use ringmaster_protocol::{DbId, Pnn, Srvid, control::ControlOpcode, database::DbFlags};
+use ringmaster_protocol::{
+    DbId, Pnn, Srvid,
+    control::ControlOpcode,
+    database::{DbFlags, TdbOpenFlags},
+};
 use ringmaster_storage::{
     handle::{Database, Handle},
     lock::{FileLocks, LockKind, Wait},
+    open::{OpenOptions, open},
     store::Store,
 };
 
@@ -116,10 +122,21 @@ pub enum Sent {
 
 /// Where a worker's results go. Called on the worker's thread; may block for flow control.
 pub trait Report: Send + 'static {
+    /// The file has been opened, or why not. Comes first.
+    fn opened(&self, db: DbId, opened: Result<Opened, String>);
     /// Something is to be sent; comes before the outcome of its job.
     fn sent(&self, db: DbId, sent: Sent);
     /// A job has ended.
     fn done(&self, db: DbId, job: u64, outcome: Outcome);
+}
+
+/// An open database.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// For the handles of the shards.
+    pub database: Arc<Database>,
+    /// What clients are told to open it with.
+    pub flags: TdbOpenFlags,
 }
 
 /// What the worker has to know of its database.
@@ -164,20 +181,31 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Starts the thread, which opens a handle of its own.
+    /// Starts the thread, which opens the file: [`Report::opened`] says what came of it. A new
+    /// database is empty, a persistent one must be whole.
     ///
     /// # Errors
     /// When the kernel has no thread left.
     pub fn start(
         facts: Facts,
-        database: Arc<Database>,
+        path: PathBuf,
+        options: OpenOptions,
         report: impl Report,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
         let name = format!("db-{:08x}", facts.id.0);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || serve(facts, &database, &inbox, &report))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let id = facts.id;
+            match Bench::open(facts, &path, &options) {
+                Ok(bench) => {
+                    let database = Arc::clone(bench.handle.database());
+                    let flags = TdbOpenFlags(bench.handle.flags().bits());
+                    report.opened(id, Ok(Opened { database, flags }));
+                    serve(bench, &inbox, &report);
+                }
+                Err(reason) => report.opened(id, Err(reason)),
+            }
+        })?;
         Ok(Self { jobs, thread: Some(thread) })
     }
 
@@ -202,31 +230,18 @@ impl Worker {
     }
 }
 
-fn serve(
-    facts: Facts,
-    database: &Arc<Database>,
-    inbox: &mpsc::Receiver<(u64, Order)>,
-    report: &impl Report,
-) {
-    let mut bench = match database.handle() {
-        Ok(handle) => Ok(Bench { facts, handle, frozen: false, recovery: None }),
-        Err(error) => Err((facts.id, error.to_string())),
-    };
+fn serve(mut bench: Bench, inbox: &mpsc::Receiver<(u64, Order)>, report: &impl Report) {
+    let id = bench.facts.id;
     while let Ok((number, order)) = inbox.recv() {
-        match (order, &mut bench) {
-            (Order::End, _) => return,
-            (Order::Lmasters(lmasters), Ok(bench)) => bench.facts.lmasters = lmasters,
-            (Order::Lmasters(_), Err(_)) => {}
-            (Order::Job(job), Ok(bench)) => {
-                let id = bench.facts.id;
+        match order {
+            Order::End => return,
+            Order::Lmasters(lmasters) => bench.facts.lmasters = lmasters,
+            Order::Job(job) => {
                 let outcome = bench.run(job, |sent| report.sent(id, sent));
                 if let Outcome::Failed(reason) = &outcome {
                     tracing::warn!(db = %id, reason, "database job failed");
                 }
                 report.done(id, number, outcome);
-            }
-            (Order::Job(_), Err((id, reason))) => {
-                report.done(*id, number, Outcome::Failed(reason.clone()));
             }
         }
     }
@@ -241,6 +256,18 @@ struct Bench {
 }
 
 impl Bench {
+    fn open(facts: Facts, path: &Path, options: &OpenOptions) -> Result<Self, String> {
+        let failed = |why: &dyn fmt::Display| format!("cannot open {}: {why}", path.display());
+        let mut handle = open(path, options).map_err(|error| failed(&error))?;
+        if facts.is_persistent() {
+            let checked = handle.check(|_, _| true);
+            checked.map_err(|error| {
+                failed(&format!("{error}; restore it from a backup (`ctdb restoredb`)"))
+            })?;
+        }
+        Ok(Self { facts, handle, frozen: false, recovery: None })
+    }
+
     fn run(&mut self, job: Job, mut send: impl FnMut(Sent)) -> Outcome {
         match job {
             Job::Freeze => done(self.freeze()),

@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Channel(Sender<(Vec<Sent>, Option<Outcome>)>, std::sync::Mutex<Vec<Sent>>);
 
 impl Report for Channel {
+    fn opened(&self, _: DbId, opened: Result<Opened, String>) {
+        let outcome = opened.map_or_else(Outcome::Failed, |_| Outcome::Done);
+        self.0.send((Vec::new(), Some(outcome))).unwrap();
+    }
     fn sent(&self, _: DbId, sent: Sent) {
         self.1.lock().unwrap().push(sent);
     }
@@ -48,7 +52,10 @@ impl Subject {
         let facts = Facts { id: DB, flags, pnn: pnn(0), lmasters: [pnn(0), pnn(1)].into() };
         let (sender, results) = channel();
         let report = Channel(sender, std::sync::Mutex::default());
-        let worker = Worker::start(facts, Arc::clone(handle.database()), report).unwrap();
+        let options = kind.open_options(101, true);
+        let worker = Worker::start(facts, folder.join("w.tdb.0"), options, report).unwrap();
+        let opened = results.recv_timeout(PATIENCE).expect("opened in time").1;
+        assert_eq!(opened, Some(Outcome::Done));
         Self { worker, results, handle }
     }
 
@@ -84,7 +91,7 @@ fn batch(records: &[(&[u8], u64, u32, &[u8])]) -> Vec<u8> {
 
 fn put(handle: &mut Handle, key: &[u8], rsn: u64, dmaster: u32, data: &[u8]) {
     let mut locked = handle.lock_key(key, LockKind::Write).unwrap();
-    locked.store_record(key, header(rsn, dmaster), data).unwrap();
+    let _done = locked.store_record(key, header(rsn, dmaster), data).unwrap();
 }
 
 const KINDS: [DatabaseKind; 3] =
@@ -273,4 +280,28 @@ fn sequence_numbers_are_read_and_raised() {
     assert_eq!(subject.run(Job::DbSeqnum).1, Outcome::Seqnum(0));
     let Outcome::Seqnum(before) = subject.run(Job::TdbSeqnum).1 else { panic!() };
     assert_eq!(subject.run(Job::BumpTdbSeqnum).1, Outcome::Seqnum(before + 1));
+}
+
+#[test]
+fn a_broken_persistent_database_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.tdb.0");
+    let kind = DatabaseKind::Persistent;
+    let mut handle = open(&path, &kind.open_options(11, false)).unwrap();
+    for number in 0..20_u32 {
+        put(&mut handle, &number.to_le_bytes(), 1, 0, b"value");
+    }
+    drop(handle);
+    let mut image = std::fs::read(&path).unwrap();
+    let half = image.len() / 2;
+    image[200..half].fill(0x77);
+    std::fs::write(&path, image).unwrap();
+    let flags = DbFlags::PERSISTENT;
+    let facts = Facts { id: DB, flags, pnn: pnn(0), lmasters: [pnn(0)].into() };
+    let (sender, results) = channel();
+    let report = Channel(sender, std::sync::Mutex::default());
+    let _worker = Worker::start(facts, path, kind.open_options(11, false), report).unwrap();
+    let outcome = results.recv_timeout(PATIENCE).unwrap().1.unwrap();
+    let Outcome::Failed(reason) = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("w.tdb.0") && reason.contains("restoredb"), "{reason}");
 }

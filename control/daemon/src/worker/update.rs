@@ -65,7 +65,9 @@ impl Bench {
             let mut locked = self.handle.lock_key(key, LockKind::Write).map_err(failed)?;
             let known = locked.fetch_record(key, &mut value).map_err(failed)?;
             match judge(known, *header, data, true) {
-                Verdict::Store => locked.store_record(key, *header, data).map_err(failed)?,
+                Verdict::Store => {
+                    let _done = locked.store_record(key, *header, data).map_err(failed)?;
+                }
                 Verdict::Skip => {}
                 Verdict::Refuse => return Err(REFUSED.into()),
             }
