@@ -157,7 +157,8 @@ impl ControlOpcode {
         CONTROLS.get(usize::try_from(self.0).ok()?)
     }
 
-    /// C's name without `CTDB_CONTROL_`; `None` for numbers without one.
+    /// C's name without `CTDB_CONTROL_`; `None` for numbers without one. The messages of C's
+    /// client library use these names, but for one slip: control 129 is `SET_DB_READONY` there.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         self.info().map(|info| info.name).filter(|name| !name.is_empty())

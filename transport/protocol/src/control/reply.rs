@@ -55,7 +55,6 @@ fn succeeded<'a>(reply: &ReplyControl<'a>) -> Result<(), ReplyError<'a>> {
     if reply.status == 0 { Ok(()) } else { Err(failure(reply)) }
 }
 
-/// The new client library assumes that a failed reply has no data, so its text may stand there.
 fn failure<'a>(reply: &ReplyControl<'a>) -> ReplyError<'a> {
     ReplyError::Failed { status: reply.status, text: Text::new(reply.error) }
 }
