@@ -264,7 +264,7 @@ impl LockedRecord<'_> {
     pub fn store(&mut self, value: &[u8]) -> Result<(), RecordError> {
         let stored = self.locked.store_record(&self.key, self.header, value);
         let stored = stored.map_err(|source| file_error(self.attached, source))?;
-        debug_assert_eq!(
+        assert_eq!(
             stored,
             Stored::Done,
             "this handle waits, and a replacing store has no condition"

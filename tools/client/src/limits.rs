@@ -10,9 +10,10 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// says otherwise; then it fails with the holder's name.
 pub const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// How long a commit is tried and waited for, unless the caller says otherwise. A daemon answers
-/// within its tunable `ControlTimeout` (60 s) or when the recovery that settles the commit ends. At
-/// it the commit fails as unsettled: nobody knows whether it will take place.
+/// How long a refused commit is tried again, and how long the answer to each try is waited for,
+/// unless the caller says otherwise. A daemon answers within its tunable `ControlTimeout` (60 s) or
+/// when the recovery that settles the commit ends. Without an answer the commit fails as unsettled:
+/// nobody knows whether it will take place.
 pub const COMMIT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(180);
 
 /// Longest packet accepted from the daemon, in bytes; a longer one ends the connection. Far above

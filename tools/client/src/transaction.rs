@@ -175,7 +175,7 @@ impl std::fmt::Display for Holder {
 pub struct TransactionOptions {
     /// How long to wait for other transactions.
     pub lock_timeout: Duration,
-    /// How long to try to commit.
+    /// How long to begin new tries to commit, and how long to wait for the answer to each.
     pub commit_timeout: Duration,
 }
 
@@ -321,8 +321,9 @@ impl Transaction<'_> {
             .map_err(|source| TransactionError::TooLarge { name: name.clone(), source })?;
         let mut pause = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let error = match self.try_commit(db, &request, left) {
+            // Each try has the whole time for its answer: the last one, cut short, would leave it
+            // open what becomes of it.
+            let error = match self.try_commit(db, &request, timeout) {
                 Ok(()) => return Ok(()),
                 Err(error @ ControlError::Failed { .. }) => error,
                 Err(error) => {
@@ -331,8 +332,7 @@ impl Transaction<'_> {
                 }
             };
             // A recovery keeps the file locked until it has decided.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let now = match self.database.fetch_local(SEQNUM_KEY, left) {
+            let now = match self.database.fetch_local(SEQNUM_KEY, timeout) {
                 Ok(stored) => seqnum(&stored),
                 Err(error) => {
                     let source = error.into();
