@@ -185,5 +185,33 @@ fn insert_and_delete(
     group.finish();
 }
 
-criterion_group!(benches, operations);
+/// How much a long chain costs: the walk dominates.
+fn long_chains(criterion: &mut Criterion) {
+    let keys = keys();
+    let flags = Flags::NOSYNC | Flags::INCOMPATIBLE_HASH | Flags::NOLOCK;
+    for (length, hash_size) in [(10, 2003_u32), (150, 131)] {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let options = OpenOptions::create(hash_size, flags);
+        let mut ours = open(&directory.path().join("ours.tdb"), &options).unwrap();
+        let path = directory.path().join("theirs.tdb");
+        let theirs = libtdb::available().then(|| {
+            Tdb::create(&path, hash_size.cast_signed(), flags.bits().cast_signed()).unwrap()
+        });
+        fill(&keys, &mut ours, theirs.as_ref());
+        let mut group = criterion.benchmark_group(format!("storage/fetch/chain_length={length}"));
+        let mut value = Vec::with_capacity(256);
+        each(&mut group, "ours", &keys, |key| {
+            assert!(ours.fetch(key, &mut value).unwrap());
+            black_box(&value);
+        });
+        if let Some(tdb) = &theirs {
+            each(&mut group, "libtdb", &keys, |key| {
+                assert_eq!(black_box(tdb.fetch_len(key)), Some(100));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, operations, long_chains);
 criterion_main!(benches);

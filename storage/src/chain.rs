@@ -427,8 +427,12 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         taken
     }
 
+    /// Unlinks the best-fitting dead record of a locked chain.
+    ///
+    /// libtdb takes it without asking whether a traverse stands on it; the traverse then goes on in
+    /// the chain of the new record, whose lock it does not hold. We ask.
     fn unlink_dead(
-        &self,
+        &mut self,
         chain: u32,
         need: u32,
     ) -> Result<Option<(u32, RecordHeader)>, AccessError> {
@@ -451,6 +455,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             current = record.next;
         }
         let Some((previous, offset, record)) = best else { return Ok(None) };
+        if !self.locks.record_is_unheld(offset)? {
+            return Ok(None);
+        }
         self.store.write_u32(previous, record.next)?;
         Ok(Some((offset, record)))
     }

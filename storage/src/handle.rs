@@ -152,6 +152,30 @@ impl Database {
         self.layout.chain_of(self.layout.hash.hash(key))
     }
 
+    /// `true` if the chain has no record at all, as seen without a lock: a wrong answer means that
+    /// it is being changed at this moment. Lets walks skip empty chains.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    #[inline]
+    pub fn chain_is_empty(&self, chain: u32) -> Result<bool, StoreError> {
+        Ok(self.store.read_u32(self.layout.head_of(chain))? == 0)
+    }
+
+    /// `true` if no chain has a record, dead ones included: what a volatile file must look like
+    /// right after it was opened.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn is_empty(&self) -> Result<bool, StoreError> {
+        for chain in 0..self.layout.hash_size {
+            if !self.chain_is_empty(chain)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The sequence number. Needs no lock.
     ///
     /// # Errors

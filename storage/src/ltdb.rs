@@ -70,6 +70,12 @@ pub fn file_path(directory: &Path, name: &str, pnn: Pnn) -> PathBuf {
     directory.join(format!("{name}.{}", pnn.get()))
 }
 
+/// Where a node keeps the health of its persistent databases, in the state directory.
+#[must_use]
+pub fn health_path(directory: &Path, pnn: Pnn) -> PathBuf {
+    file_path(directory, "persistent_health.tdb", pnn)
+}
+
 /// The database of a file in the persistent directory, if it is this node's: `….tdb.` and the
 /// node's number in decimal digits. ctdbd attaches all of these at start.
 #[must_use]

@@ -39,7 +39,7 @@ pub struct Cursor {
     /// Its RECORD lock is held: it cannot have been freed.
     held: bool,
     /// Ends the walk of a chain that runs in a circle. What is stored meanwhile comes in front of
-    /// the cursor, so a whole chain never leads to the same offset twice.
+    /// the cursor, so a whole chain hardly ever leads to the same offset twice.
     circle: CycleGuard,
 }
 
@@ -220,7 +220,14 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             if header.next == offset {
                 return Err(AccessError::Corrupt { offset, reason: "the record is its own next" });
             }
-            cursor.circle.check(offset)?;
+            if let Err(circle) = cursor.circle.check(offset) {
+                // A record that was freed under a cursor that had let go of it, and used again,
+                // leads back to the head without any circle: look at the chain as it is now.
+                if self.chain_len(cursor.chain)?.is_none() {
+                    return Err(circle);
+                }
+                cursor.circle = CycleGuard::new();
+            }
             if header.magic == Magic::Live {
                 self.locks.hold_record(offset)?;
                 (cursor.offset, cursor.held) = (offset, true);
