@@ -65,7 +65,7 @@ pub fn old(key: &[u8]) -> u32 {
     let mut shift = 0;
     for &byte in key {
         value = value.wrapping_add(u32::from(byte) << shift);
-        shift = (shift + 5) % 24;
+        shift = if shift < 19 { shift + 5 } else { shift - 19 }; // 5 * index mod 24
     }
     // 1103515243, not the well-known ...245.
     value.wrapping_mul(1_103_515_243).wrapping_add(12345)
