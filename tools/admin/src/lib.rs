@@ -8,6 +8,7 @@
 
 pub mod cmdline;
 pub mod config_tool;
+pub mod diagnostics;
 pub mod environment;
 pub mod errno;
 pub mod event_tool;

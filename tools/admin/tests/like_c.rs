@@ -10,6 +10,7 @@ mod like_c {
     pub(super) mod world;
 
     mod config;
+    mod diagnostics;
     mod event;
     mod lock;
     mod onnode;
