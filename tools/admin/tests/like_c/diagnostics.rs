@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::world::{Pair, World, pair, words};
+use super::world::{Pair, World, output, pair, words};
 
 /// Runs commands here; node 9 is down, and node 2 has another `/etc/hosts` and a wrong clock.
 const ONNODE: &str = "#!/bin/sh
@@ -44,7 +44,7 @@ fn command_lines_that_are_refused_answer_as_debians() {
 fn errors(world: &World, program: &std::path::Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
     world.rebuild(&files);
     let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-    let output = world.command(program, &args).output().unwrap();
+    let output = output(&mut world.command(program, &args));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = text
         .lines()

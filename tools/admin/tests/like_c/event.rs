@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use super::world::{Pair, World, nothing, pair, words};
+use super::world::{Pair, World, nothing, output, pair, spawn, words};
 
 fn programs() -> Option<Pair> {
     pair("/usr/libexec/ctdb/ctdb-event", env!("CARGO_BIN_EXE_ctdb-event"))
@@ -109,8 +109,7 @@ impl Eventd {
         let script = "exec /usr/libexec/ctdb/ctdb-eventd -P \"$0\" -S 9 9>&1 >/dev/null";
         let mut command = world.command(Path::new("/bin/sh"), &[]);
         command.args(["-c", script, &std::process::id().to_string()]);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("ctdb-eventd");
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
         let mut ready = [0xff; 4];
         child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
         assert_eq!(ready, [0; 4]);
@@ -120,7 +119,7 @@ impl Eventd {
 
 impl Drop for Eventd {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        output(Command::new("kill").arg(self.0.id().to_string()));
         let _ = self.0.wait();
     }
 }
@@ -141,7 +140,7 @@ fn event_scripts(world: &World) {
 /// Everything the program says, without durations.
 fn said(world: &World, program: &Path, line: &str) -> (String, String, Option<i32>) {
     let args: Vec<&OsStr> = words(line).into_iter().map(OsStr::new).collect();
-    let output = world.command(program, &args).output().unwrap();
+    let output = output(&mut world.command(program, &args));
     let stdout = String::from_utf8(output.stdout).unwrap();
     (stdout, String::from_utf8(output.stderr).unwrap(), output.status.code())
 }

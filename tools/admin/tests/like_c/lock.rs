@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use super::world::{Pair, World, nothing, pair, words};
+use super::world::{Pair, World, nothing, pair, spawn, words};
 
 fn programs() -> Option<Pair> {
     pair("/usr/libexec/ctdb/ctdb_mutex_fcntl_helper", env!("CARGO_BIN_EXE_ctdb_mutex_fcntl_helper"))
@@ -42,12 +42,8 @@ struct Holder {
 impl Holder {
     fn start(world: &World, program: &Path, args: &[&str]) -> Self {
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        let mut child = world
-            .command(program, &args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = world.command(program, &args);
+        let mut child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut said = [0];
         child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
         Self { child, said: said[0] }
@@ -116,7 +112,7 @@ fn a_holder_whose_parent_is_gone_gives_up_the_lock() {
     let script = "\"$0\" lock 1 </dev/null & read -r line; exit 0";
     let mut shell = world.command(Path::new("/bin/sh"), &[]);
     shell.args(["-c", script]).arg(&pair.ours);
-    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut shell = spawn(shell.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut said = [0];
     let mut stdout = shell.stdout.take().unwrap();
     stdout.read_exact(&mut said).unwrap();

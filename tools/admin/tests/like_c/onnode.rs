@@ -1,6 +1,6 @@
 //! `onnode`, with stand-ins for ssh, rsync and ctdb.
 
-use super::world::{Pair, World, pair, words};
+use super::world::{Pair, World, output, pair, spawn, words};
 
 /// Says how it was called and runs the command here, except on hosts called `bad…`.
 const SSH: &str = "#!/bin/sh
@@ -162,7 +162,7 @@ fn parallel_lines_carry_the_node_and_the_status_is_the_last_bad_one() {
         world.rebuild(&files);
         let args =
             ["-p", "-n", "all,bad2", "echo a; echo b >&2; printf c"].map(std::ffi::OsStr::new);
-        let output = world.command(program, &args).output().unwrap();
+        let output = output(&mut world.command(program, &args));
         assert_eq!(output.status.code(), Some(7), "{}", program.display());
         assert_eq!(output.stderr, b"");
         // Nodes finish in any order, but each one's lines come in order.
@@ -183,14 +183,14 @@ fn a_signal_ends_the_remote_commands_of_a_parallel_run() {
     world.rebuild(&files);
     let args = ["-p", "0,4", "echo up; exec sleep 1000"].map(std::ffi::OsStr::new);
     let mut command = world.command(&pair.ours, &args);
-    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = spawn(command.stdout(std::process::Stdio::piped()));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut up = 0;
     while up < 2 {
         up += usize::from(lines.next().unwrap().unwrap().ends_with("up"));
     }
     let kill = format!("kill -TERM {}", child.id());
-    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    assert!(output(std::process::Command::new("sh").args(["-c", &kill])).status.success());
     // The pipe ends only when both sleeps are gone.
     assert!(lines.next().is_none());
     assert_eq!(child.wait().unwrap().code(), Some(143));

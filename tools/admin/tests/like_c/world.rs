@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use tempfile::TempDir;
 
@@ -26,6 +27,21 @@ pub(crate) fn pair(theirs: &str, ours: &str) -> Option<Pair> {
     assert!(std::env::var_os("RINGMASTER_REQUIRE_ALL").is_none(), "{reason}");
     println!("skipped: {reason}");
     None
+}
+
+/// A child has our open files until it execs. If one is a script being written by another test,
+/// that script cannot be run ("text file busy"): so nothing is started while a file is written.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a command; every start in these tests goes through here.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _no_file_is_open = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
+/// Runs a command to its end.
+pub(crate) fn output(command: &mut Command) -> Output {
+    spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
 }
 
 /// Starts with nothing; files are made by the closure given to [`World::compare`].
@@ -86,7 +102,9 @@ impl World {
     pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) {
         let path = self.base().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let nothing_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
         fs::write(&path, content).unwrap();
+        drop(nothing_starts);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
@@ -109,7 +127,7 @@ impl World {
 
     fn outcome(&self, program: &Path, args: &[&OsStr], files: &dyn Fn(&World)) -> Outcome {
         self.rebuild(files);
-        let output = self.command(program, args).output().unwrap();
+        let output = output(&mut self.command(program, args));
         let mut tree = BTreeMap::new();
         describe(self.directory.path(), &mut tree);
         self.describe_output(program, output, tree)
