@@ -135,17 +135,50 @@ impl Database {
     }
 
     /// Hands every record of this node's file to `visit`, deleted ones included, until that says
-    /// `false`. In a volatile database most of them may live elsewhere: see their `dmaster`.
+    /// `false`; in the order of the file. In a volatile database most records may live elsewhere:
+    /// see their `dmaster`. Each hash chain is waited for at most `timeout` and is not locked while
+    /// `visit` runs, so a slow one is in nobody's way.
     ///
     /// # Errors
-    /// [`RecordError::File`].
+    /// [`RecordError::File`], [`RecordError::ChainBusy`].
     pub fn for_each_local(
         &mut self,
+        timeout: Duration,
         mut visit: impl FnMut(&[u8], RecordHeader, &[u8]) -> bool,
     ) -> Result<(), RecordError> {
-        let visited =
-            self.handle.for_each_record(|key, record| visit(key, record.header, record.data));
-        visited.map_err(|source| file_error(&self.attached, source))
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for chain in 0..self.handle.database().layout().hash_size {
+            records.clear();
+            self.read_chain(chain, timeout, &mut records)?;
+            for (key, bytes) in &records {
+                let Some((header, value)) = RecordHeader::split(bytes) else { continue };
+                if !visit(key, header, value) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_chain(
+        &mut self,
+        chain: u32,
+        timeout: Duration,
+        records: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), RecordError> {
+        let Self { attached, handle, .. } = self;
+        let failed = |source| file_error(attached, source);
+        if handle.engine().chain_is_empty(chain).map_err(failed)? {
+            return Ok(());
+        }
+        let deadline = Instant::now() + timeout;
+        let mut locked = lock_chain(attached, handle, chain, LockKind::Read, timeout, deadline)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let visited = locked.for_each(&mut key, &mut value, |key, value| {
+            records.push((key.to_vec(), value.to_vec()));
+            true
+        });
+        visited.map_err(failed)
     }
 
     /// Header and value of a record as it stands in this node's file, whoever owns it; `None` if it
@@ -199,6 +232,17 @@ fn lock<'h>(
     deadline: Instant,
 ) -> Result<Locked<'h>, RecordError> {
     let chain = handle.database().chain_of(key);
+    lock_chain(attached, handle, chain, kind, timeout, deadline)
+}
+
+fn lock_chain<'h>(
+    attached: &Attached,
+    handle: &'h mut Handle,
+    chain: u32,
+    kind: LockKind,
+    timeout: Duration,
+    deadline: Instant,
+) -> Result<Locked<'h>, RecordError> {
     let locked = handle.lock_chain_until(chain, kind, deadline);
     locked
         .map_err(|source| file_error(attached, source))?

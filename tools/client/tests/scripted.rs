@@ -128,6 +128,36 @@ fn a_record_is_stored_with_its_header_and_deleted_with_a_notice() {
 }
 
 #[test]
+fn the_local_file_is_read_chain_by_chain_without_holding_any() {
+    let daemon = Daemon::start(Script::default());
+    let mut client = connect(&daemon, LONG);
+    let mut database = open_volatile(&mut client);
+    let db = database.id();
+    for number in 0..30_u8 {
+        daemon.files().put(db, &[number], header(1, RecordFlags::NONE), &[number; 3]);
+    }
+    let mut seen = Vec::new();
+    let visited = database.for_each_local(LONG, |key, record, value| {
+        assert_eq!((record, value), (header(1, RecordFlags::NONE), &[key[0]; 3][..]));
+        // Writing to the same chain from here would hang if it were locked.
+        daemon.files().put(db, key, record, value);
+        seen.push(key[0]);
+        true
+    });
+    visited.unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+    let mut first = 0;
+    database
+        .for_each_local(LONG, |_, _, _| {
+            first += 1;
+            first < 5
+        })
+        .unwrap();
+    assert_eq!(first, 5);
+}
+
+#[test]
 fn a_fetched_record_without_a_header_is_malformed() {
     let script = Script::default().on_call(|_, _, _| Answer::Data(b"too short".to_vec()));
     let daemon = Daemon::start(script);
