@@ -464,6 +464,23 @@ fn worker(args: &[String]) -> Result<()> {
             let side = Side::open(side, Path::new(path), flags.parse()?)?;
             all_lines(side, records.parse()?, process.parse()?, clock)
         }
+        // For a profiler: one line only, many times. `--worker loop ours 4097 FILE lock_pair 5000000`
+        ["loop", side, flags, path, name, times] => {
+            let mut side = Side::open(side, Path::new(path), flags.parse()?)?;
+            let key = key(0, 0);
+            side.store(&key, &[1; VALUE_LEN], false)?;
+            let (clock, times) = (Clock::start("cpu"), times.parse()?);
+            for number in 0..times {
+                match name {
+                    "fetch" => side.fetch(&key)?,
+                    "update" => side.store(&key, &[value_byte(number); VALUE_LEN], false)?,
+                    "lock_pair" => side.lock_pair(&key)?,
+                    other => bail!("no line {other}"),
+                }
+            }
+            println!("{}", clock.nanos_per(times));
+            Ok(())
+        }
         ["traverse", side, path] => {
             let flags = flag::INCOMPATIBLE_HASH | flag::NOSYNC;
             let mut side = Side::open(side, Path::new(path), flags)?;
