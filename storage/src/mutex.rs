@@ -407,7 +407,7 @@ impl MutexGuard {
 
 impl MutexGuard {
     /// Leaves the mutex locked; the reference to the area goes.
-    fn forget(mut self) {
+    pub(crate) fn forget(mut self) {
         self.locked = false;
     }
 }

@@ -64,17 +64,18 @@ struct Single {
     by: HeldBy,
 }
 
-/// What makes a lock byte ours. Mutexes are given back by dropping.
+/// What makes a lock byte ours. Guards give their mutex back when dropped. Boxed where it is rare:
+/// the value is moved in and out of a list by every lock and unlock.
 #[derive(Debug)]
 enum HeldBy {
     /// The byte is locked.
     Range,
-    /// This thread has the mutex of the chain, without a guard.
-    Chain(u32),
-    /// This thread has the mutex.
-    Mutex { _guard: MutexGuard },
+    /// This thread has the mutex, without a guard.
+    Slot(Slot),
+    /// This thread has the mutex, after waiting for it.
+    Mutex { _guard: Box<MutexGuard> },
     /// A waiting thread has the mutex and keeps it for us.
-    Thread { _waiter: ChainWaiter },
+    Thread { _waiter: Box<ChainWaiter> },
 }
 
 /// A record a traverse stands on.
@@ -218,9 +219,9 @@ impl HandleLocks {
         }
         match self.singles.swap_remove(at).by {
             HeldBy::Range => self.ranges.unlock(Span::byte(byte)).map_err(system(what)),
-            HeldBy::Chain(chain) => {
+            HeldBy::Slot(slot) => {
                 if let Some(area) = &self.mutexes {
-                    area.unlock(Slot::Chain(chain));
+                    area.unlock(slot);
                 }
                 Ok(())
             }
@@ -252,11 +253,11 @@ impl HandleLocks {
         }
         // Trying first keeps the machinery of a wait, and its counted references, off the usual path.
         let by = if Self::try_chain_mutex(area, chain, kind)? {
-            HeldBy::Chain(chain)
+            HeldBy::Slot(Slot::Chain(chain))
         } else if wait == Wait::Yes {
             let wait = FutexWait::new(Arc::clone(area), chain, kind);
             match wait.on_this_thread(&Patience::FOREVER)? {
-                Some(guard) => HeldBy::Mutex { _guard: guard },
+                Some(guard) => HeldBy::Mutex { _guard: Box::new(guard) },
                 None => return Ok(TryLock::Busy),
             }
         } else {
@@ -349,20 +350,22 @@ impl Locks for HandleLocks {
         if let Some(all) = &self.all {
             let _ = all.admit(kind, what)?;
         }
-        let Some(area) = self.mutexes.clone() else {
+        self.must_be_writable(kind, what)?;
+        let nested = self.singles.iter().position(|held| held.byte == FREELIST_BYTE);
+        let Some(area) = &self.mutexes else {
             return self.lock_byte(FREELIST_BYTE, kind, wait, what);
         };
-        self.must_be_writable(kind, what)?;
-        if let Some(at) = self.singles.iter().position(|held| held.byte == FREELIST_BYTE) {
+        if let Some(at) = nested {
             self.count_nested(at, kind);
             return Ok(TryLock::Granted);
         }
-        let guard = match wait {
-            Wait::Yes => Some(area.lock(Slot::Freelist)?),
-            Wait::No => area.try_lock(Slot::Freelist)?,
-        };
-        let Some(guard) = guard else { return Ok(TryLock::Busy) };
-        let by = HeldBy::Mutex { _guard: guard };
+        if !area.try_lock_unguarded(Slot::Freelist)? {
+            match wait {
+                Wait::Yes => area.lock(Slot::Freelist)?.forget(),
+                Wait::No => return Ok(TryLock::Busy),
+            }
+        }
+        let by = HeldBy::Slot(Slot::Freelist);
         self.singles.push(Single { byte: FREELIST_BYTE, kind, count: 1, by });
         Ok(TryLock::Granted)
     }
@@ -509,8 +512,8 @@ impl Drop for HandleLocks {
         self.all = None; // the word and its mutex before the ranges, as in an unlock
         if let Some(area) = &self.mutexes {
             for held in &self.singles {
-                if let HeldBy::Chain(chain) = held.by {
-                    area.unlock(Slot::Chain(chain));
+                if let HeldBy::Slot(slot) = held.by {
+                    area.unlock(slot);
                 }
             }
         }

@@ -229,7 +229,7 @@ impl HandleLocks {
                     waiter.hand_over();
                     HeldBy::Range
                 } else {
-                    HeldBy::Thread { _waiter: waiter }
+                    HeldBy::Thread { _waiter: Box::new(waiter) }
                 };
                 self.singles.push(Single { byte: chain_byte(chain), kind, count: 1, by });
                 Ok(TryLock::Granted)
@@ -249,7 +249,7 @@ impl HandleLocks {
         if self.holds_all_records() {
             return Err(LockError::Refused { what, holding: "all records" });
         }
-        let by = HeldBy::Mutex { _guard: guard };
+        let by = HeldBy::Mutex { _guard: Box::new(guard) };
         self.singles.push(Single { byte: chain_byte(chain), kind, count: 1, by });
         Ok(())
     }
