@@ -5,6 +5,7 @@
 //! run states, shutdown), `recd` (elections, the leader's main loop, recovery), `monitor` (health).
 //! Origin: `docs/spec/cluster-semantics.md` 1, 6, 7, 8.
 
+pub mod recd;
 pub mod state;
 pub mod world;
 

@@ -21,7 +21,10 @@ use ringmaster_protocol::{
     tunable::TunableList,
 };
 
-use super::world::{ClientId, RequestId};
+use super::{
+    recd::RecdState,
+    world::{ClientId, RequestId},
+};
 use crate::plane::Millis;
 
 /// Settings that hold for the life of the daemon.
@@ -91,6 +94,8 @@ pub struct State {
     pub leader: Option<Pnn>,
     /// Counters that the plane owns.
     pub counters: Counters,
+    /// The recovery daemon's own.
+    pub recd: RecdState,
 }
 
 /// One node.

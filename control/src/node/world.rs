@@ -328,6 +328,8 @@ pub enum Tell {
         /// Payload.
         data: Vec<u8>,
     },
+    /// Undoes [`Ask::ListenSrvid`]; messages already in the mailbox stay there.
+    ForgetSrvid(Srvid),
     /// Lets go of the cluster lock, or of the attempt to take it.
     ReleaseLock,
     /// Closes a client's connection.
