@@ -175,6 +175,16 @@ pub trait FileLocks: Locks {
     /// [`LockError`]; busy is a value, and nothing is held then.
     fn lock_all_records_upgradable(&mut self, wait: Wait) -> Result<TryLock, LockError>;
 
+    /// The same, giving up at `deadline`: for who holds TRANSACTION meanwhile, since somebody with
+    /// all chains may be waiting for somebody who waits for TRANSACTION.
+    ///
+    /// # Errors
+    /// [`LockError`]; busy is a value, and nothing is held then.
+    fn lock_all_records_upgradable_until(
+        &mut self,
+        deadline: std::time::Instant,
+    ) -> Result<TryLock, LockError>;
+
     /// Turns the upgradable lock into a write lock. Tries until `deadline` has passed, then answers
     /// busy and still holds the upgradable lock (nothing detects a deadlock of two upgrades).
     ///
@@ -285,6 +295,12 @@ impl FileLocks for NoLocks {
         Ok(TryLock::Granted)
     }
     fn lock_all_records_upgradable(&mut self, _: Wait) -> Result<TryLock, LockError> {
+        Ok(TryLock::Granted)
+    }
+    fn lock_all_records_upgradable_until(
+        &mut self,
+        _: std::time::Instant,
+    ) -> Result<TryLock, LockError> {
         Ok(TryLock::Granted)
     }
     fn upgrade_all_records(&mut self, _: std::time::Instant) -> Result<TryLock, LockError> {

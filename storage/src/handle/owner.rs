@@ -65,6 +65,7 @@ impl FileLocks for Owner {
     forward! {
         lock_all_records(kind: LockKind, wait: Wait) -> Result<TryLock, LockError>;
         lock_all_records_upgradable(wait: Wait) -> Result<TryLock, LockError>;
+        lock_all_records_upgradable_until(deadline: Instant) -> Result<TryLock, LockError>;
         upgrade_all_records(deadline: Instant) -> Result<TryLock, LockError>;
         unlock_all_records() -> Result<(), LockError>;
         lock_transaction(wait: Wait) -> Result<TryLock, LockError>;

@@ -30,6 +30,11 @@ use crate::traverse::Cursor;
 /// Pause between two looks at OPEN while somebody is just opening the file.
 const OPEN_RETRY: Duration = Duration::from_millis(1);
 
+/// How long TRANSACTION is kept while all records are not to be had. A libtdb traverse that failed
+/// keeps its record locked (spec 4.5); if its process then wants TRANSACTION, and somebody else all
+/// records, the circle is closed by us and nothing detects it.
+const START_PATIENCE: Duration = Duration::from_millis(50);
+
 /// How far a prepare or commit has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the order of writes on disk depends on this sync"]
@@ -80,11 +85,22 @@ impl Handle {
             if self.locks.lock_transaction(wait)? == TryLock::Busy {
                 return Ok(None);
             }
-            match self.locks.lock_all_records_upgradable(wait) {
+            let all = match wait {
+                Wait::No => self.locks.lock_all_records_upgradable(wait),
+                Wait::Yes => {
+                    let deadline = Instant::now() + START_PATIENCE;
+                    self.locks.lock_all_records_upgradable_until(deadline)
+                }
+            };
+            match all {
                 Ok(TryLock::Granted) => {}
                 Ok(TryLock::Busy) => {
                     self.locks.unlock_transaction()?;
-                    return Ok(None);
+                    if wait == Wait::No {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(OPEN_RETRY);
+                    continue;
                 }
                 Err(error) => {
                     // The first error is the one to tell.

@@ -28,6 +28,7 @@ use super::{
     TRANSACTION_BYTE, TryLock, Wait, chain_byte,
 };
 use crate::mutex::{MutexArea, MutexError, MutexGuard, OWNER, Slot};
+use crate::wait::thread::Running;
 use crate::wait::{ChainWaiter, FutexWait, Patience, WaitLimit, settle_all_records};
 use all::AllRecords;
 use waits::Waits;
@@ -323,11 +324,14 @@ impl Locks for HandleLocks {
             return all.admit(kind, what);
         }
         let held = self.singles.iter().any(|held| held.byte == chain_byte(chain));
-        if !held && self.waits.concern(chain) {
-            return match wait {
-                Wait::No => Ok(TryLock::Busy),
-                Wait::Yes => Err(LockError::Refused { what, holding: "a wait for the same chain" }),
-            };
+        if !held && let Some(running) = self.waits.in_the_way_of(Some(chain)) {
+            match (wait, running) {
+                (Wait::No, _) => return Ok(TryLock::Busy),
+                (Wait::Yes, Running::Wanted) => {
+                    return Err(LockError::Refused { what, holding: "a wait for the same chain" });
+                }
+                (Wait::Yes, Running::Ending) => self.waits.outlast_ending(Some(chain)),
+            }
         }
         if wait == Wait::Yes {
             self.may_sleep_for_chain(chain)?;
@@ -431,6 +435,14 @@ impl FileLocks for HandleLocks {
 
     fn lock_all_records_upgradable(&mut self, wait: Wait) -> Result<TryLock, LockError> {
         self.take_all_records(LockKind::Read, true, all::Effort::of(wait))
+    }
+
+    fn lock_all_records_upgradable_until(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<TryLock, LockError> {
+        let effort = all::Effort::Until(Patience::until(deadline));
+        self.take_all_records(LockKind::Read, true, effort)
     }
 
     fn upgrade_all_records(&mut self, deadline: Instant) -> Result<TryLock, LockError> {

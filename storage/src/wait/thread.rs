@@ -115,6 +115,15 @@ pub enum WaitState {
     Failed,
 }
 
+/// A wait whose thread has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Running {
+    /// Given up, and about to end.
+    Ending,
+    /// Somebody is waiting for its outcome.
+    Wanted,
+}
+
 const WAITING: u8 = 0;
 const GRANTED: u8 = 1;
 const TIMED_OUT: u8 = 2;
@@ -128,6 +137,7 @@ pub(crate) struct Shared {
     kind: LockKind,
     state: AtomicU8,
     unwanted: AtomicBool,
+    locks_the_description: bool,
     /// The thread touches neither lock nor state any more.
     ended: AtomicBool,
     error: Mutex<Option<LockError>>,
@@ -145,6 +155,18 @@ impl std::fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Does the wait keep the handle from locking the chain by itself?
+    pub(crate) fn running(&self) -> Option<Running> {
+        if self.ended() {
+            None
+        } else if !self.unwanted.load(Ordering::Acquire) {
+            Some(Running::Wanted)
+        } else {
+            // A mutex that the thread still has excludes us as anybody; a range does not.
+            self.locks_the_description.then_some(Running::Ending)
+        }
     }
 
     /// The thread's last word on the outcome; `false` if nobody wants it any more.
@@ -195,6 +217,7 @@ impl ChainWaiter {
             kind,
             state: AtomicU8::new(WAITING),
             unwanted: AtomicBool::new(false),
+            locks_the_description: matches!(target, Target::Range(..)),
             ended: AtomicBool::new(false),
             error: Mutex::new(None),
             keeper: OnceLock::new(),

@@ -109,13 +109,18 @@ impl HandleLocks {
     }
 
     /// Notes that another handle of this process holds ALLRECORD for writing as long as the mark
-    /// is there: chains and records need no lock here, the freelist does.
+    /// is there: chains and records need no lock here, the freelist does. Waits for chains go on:
+    /// they are granted after that handle has let go.
     ///
     /// # Errors
     /// [`LockError::Refused`] if this handle holds anything of the file's data.
     pub fn mark_all_records(&mut self) -> Result<(), LockError> {
-        if let Some(holding) = self.in_the_way_of_all() {
-            return Err(LockError::Refused { what: WHAT, holding });
+        let refused = |holding| Err(LockError::Refused { what: WHAT, holding });
+        if self.all.is_some() || self.data_range_count > 0 {
+            return refused("all records");
+        }
+        if self.holds_chain_or_freelist() {
+            return refused("a chain or the freelist");
         }
         let kind = LockKind::Write;
         self.all = Some(AllRecords { kind, upgradable: false, count: 1, by: HeldBy::Another });
@@ -144,10 +149,10 @@ impl HandleLocks {
             Some("the data range")
         } else if self.holds_chain_or_freelist() {
             Some("a chain or the freelist")
-        } else if self.waits.any() {
-            Some("a wait for a chain")
         } else {
-            None
+            // Locks of ours are refused only while somebody wants the outcome of a wait.
+            self.waits.outlast_ending(None);
+            self.waits.in_the_way_of(None).map(|_| "a wait for a chain")
         }
     }
 

@@ -407,7 +407,7 @@ fn cancelled_wait_leaves_no_lock_behind() {
                     drop(let_go);
                 }
                 // The wait says when it is really over; from then on the chain can be had.
-                while shard.waits.any() {
+                while shard.waits.in_the_way_of(None).is_some() {
                     changes.recv_timeout(Duration::from_secs(60)).unwrap();
                 }
                 file.elsewhere(|other| granted(other.lock_chain(1, Write, Wait::Yes)));

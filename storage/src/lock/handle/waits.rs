@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -17,8 +17,11 @@ use super::{HandleLocks, HeldBy, Single};
 use crate::lock::range::Span;
 use crate::lock::{LockError, LockKind, Locks, TryLock, chain_byte};
 use crate::mutex::{FutexWake, MutexError, MutexGuard, Slot};
-use crate::wait::thread::{Place, Shared, Target};
+use crate::wait::thread::{Place, Running, Shared, Target};
 use crate::wait::{ChainWaiter, FutexStep, FutexWait, WaitLimit, WaitNotify, WaitState};
+
+/// Pause between two looks at a wait that is about to end.
+const ENDING_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why a wait was not started.
 #[derive(Debug, Error)]
@@ -79,21 +82,25 @@ impl Waits {
         self.rings.retain(|(_, ended)| !ended.load(Ordering::Acquire));
     }
 
-    /// Is a wait for this chain running?
+    /// The wait that stands in the way of locking this chain, or any chain.
     #[inline]
-    pub(super) fn concern(&mut self, chain: u32) -> bool {
+    pub(super) fn in_the_way_of(&mut self, chain: Option<u32>) -> Option<Running> {
         if self.threads.is_empty() && self.rings.is_empty() {
-            return false;
+            return None;
         }
         self.forget_ended();
-        self.threads.iter().any(|wait| wait.chain == chain)
-            || self.rings.iter().any(|(waited, _)| *waited == chain)
+        let meant = |waited: u32| chain.is_none_or(|chain| chain == waited);
+        let threads = self.threads.iter().filter(|wait| meant(wait.chain));
+        let rings = self.rings.iter().filter(|(waited, _)| meant(*waited));
+        let rings = rings.map(|_| Some(Running::Wanted));
+        threads.map(|wait| wait.running()).chain(rings).max().flatten()
     }
 
-    /// Is any wait running?
-    pub(super) fn any(&mut self) -> bool {
-        self.forget_ended();
-        !self.threads.is_empty() || !self.rings.is_empty()
+    /// Sleeps until no given-up wait is left in the way, one tick of its thread at most.
+    pub(super) fn outlast_ending(&mut self, chain: Option<u32>) {
+        while self.in_the_way_of(chain) == Some(Running::Ending) {
+            std::thread::sleep(ENDING_PAUSE);
+        }
     }
 }
 
@@ -165,7 +172,7 @@ impl HandleLocks {
         if self.singles.iter().any(|held| held.byte == chain_byte(chain)) {
             return Err(holding("the chain itself"));
         }
-        if self.waits.concern(chain) {
+        if self.waits.in_the_way_of(Some(chain)).is_some() {
             return Err(WaitRefused::AlreadyWaiting { chain });
         }
         let running = self.waits.limit.running();
