@@ -639,6 +639,27 @@ impl Locker {
         }
     }
 
+    /// How the process ended, if it has.
+    pub fn try_wait(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("the child is ours")
+    }
+
+    /// Where every thread of the process is in the kernel, for a message about a hang.
+    pub fn whereabouts(&self) -> String {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return "gone".to_owned();
+        };
+        let read = |task: &Path, name| std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        tasks
+            .flatten()
+            .map(|task| (task.file_name(), read(&task.path(), "syscall"), task.path()))
+            .map(|(id, call, task)| {
+                format!("{id:?} in {} ({})", call.trim(), read(&task, "comm").trim())
+            })
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         self.child.kill().expect("the child is ours");
