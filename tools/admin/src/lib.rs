@@ -13,6 +13,7 @@ pub mod environment;
 pub mod errno;
 pub mod event_tool;
 pub mod files;
+pub mod ltdbtool;
 pub mod mutex_fcntl;
 pub mod onnode;
 pub mod output;
