@@ -62,8 +62,10 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         need: u32,
     ) -> Result<(u32, RecordHeader), AccessError> {
         let len = rounded_len(need).ok_or(AccessError::TooLarge { len: need.into() })?;
+        // Patience is not restored between the rounds of one allocation.
+        let mut patience = 1.0;
         loop {
-            match self.search(len)? {
+            match self.search(len, &mut patience)? {
                 Search::Found(best) => return self.cut(best, len),
                 Search::Again => {}
                 // Room for the header as well, as libtdb asks for.
@@ -73,10 +75,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     }
 
     /// Best fit with a patience that wears off, merging to the left on the way.
-    fn search(&mut self, len: u32) -> Result<Search, AccessError> {
+    fn search(&mut self, len: u32, patience: &mut f32) -> Result<Search, AccessError> {
         let mut best: Option<Candidate> = None;
         let mut merged_enough = false;
-        let mut patience = 1.0_f32;
         let mut previous = FREELIST_TOP;
         let mut current = self.store.read_u32(FREELIST_TOP)?;
         let mut circle = CycleGuard::new();
@@ -97,12 +98,12 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             if record.rec_len >= len && best.is_none_or(|best| record.rec_len < best.rec_len) {
                 best = Some(Candidate { offset: current, rec_len: record.rec_len, previous });
             }
-            if best.is_some_and(|best| good_enough(best.rec_len, len, patience)) {
+            if best.is_some_and(|best| good_enough(best.rec_len, len, *patience)) {
                 break;
             }
             previous = current;
             current = record.next;
-            patience = less_patient(patience);
+            *patience = less_patient(*patience);
         }
         Ok(match best {
             Some(best) => Search::Found(best),
