@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ringmaster_client::{
@@ -21,6 +22,18 @@ use rustix::process::Signal;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// One cluster of three nodes for the tests that leave it as it was, while any of them runs. They
+/// use databases and srvids of their own.
+fn shared_cluster() -> Arc<Cluster> {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let cluster = Arc::new(Cluster::start(Config::new(3)).unwrap());
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    })
+}
+
 fn connect(cluster: &Cluster, node: usize) -> Client {
     Client::connect_to(&cluster.node(node).socket(), TIMEOUT).unwrap()
 }
@@ -36,7 +49,7 @@ fn own_pid() -> Pid {
 #[test]
 fn messages_tunnels_and_controls_reach_other_nodes() {
     require_c_cluster!();
-    let cluster = Cluster::start(Config::new(3)).unwrap();
+    let cluster = shared_cluster();
     let mut clients: Vec<_> = (0..3).map(|node| connect(&cluster, node)).collect();
     for (node, client) in clients.iter().enumerate() {
         assert_eq!(client.pnn().get() as usize, node);
@@ -135,7 +148,7 @@ fn processes_are_known(clients: &mut [Client]) {
 #[test]
 fn a_traverse_hands_over_every_record_once() {
     require_c_cluster!();
-    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let cluster = shared_cluster();
     let mut client = connect(&cluster, 1);
     let db = client.attach("traverse.tdb", DbKind::Volatile).unwrap();
     assert_eq!(db.id, DbId::from_name("traverse.tdb"));
@@ -177,11 +190,11 @@ fn a_traverse_hands_over_every_record_once() {
 fn locked_counters_of_three_nodes_lose_nothing() {
     require_c_cluster!();
     const ROUNDS: u32 = 150;
-    let cluster = Cluster::start(Config::new(3)).unwrap();
+    let cluster = shared_cluster();
     std::thread::scope(|scope| {
         // Two clients on node 0: they exclude each other by the chain lock, the nodes by migration.
         for node in [0, 0, 1, 2] {
-            let cluster = &cluster;
+            let cluster = &*cluster;
             scope.spawn(move || {
                 let mut client = connect(cluster, node);
                 let mut db = client.open("counter.tdb", DbKind::Volatile).unwrap();
@@ -220,11 +233,11 @@ fn count(value: &[u8]) -> u32 {
 #[test]
 fn readonly_copies_are_called_back_before_a_change() {
     require_c_cluster!();
-    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let cluster = shared_cluster();
     let mut clients: Vec<_> = (0..2).map(|node| connect(&cluster, node)).collect();
     let open = |client: &mut Client| client.open("ro.tdb", DbKind::Volatile).unwrap();
     let mut dbs: Vec<_> = clients.iter_mut().map(open).collect();
-    clients[0].enable_readonly(dbs[0].id(), &[pnn(0), pnn(1)]).unwrap();
+    clients[0].enable_readonly(dbs[0].id(), &[pnn(0), pnn(1), pnn(2)]).unwrap();
     for round in 0..3_u8 {
         let mut record = clients[0].lock_record(&mut dbs[0], b"key").unwrap();
         assert!(!record.header().flags.intersects(RecordFlags::RO_ALL));
@@ -249,7 +262,7 @@ fn readonly_copies_are_called_back_before_a_change() {
 fn transactions_beside_the_c_tool_lose_nothing() {
     require_c_cluster!();
     const ROUNDS: u32 = 12;
-    let cluster = Cluster::start(Config::new(3)).unwrap();
+    let cluster = shared_cluster();
     for (name, kind, word) in [
         ("pers.tdb", DbKind::Persistent, "persistent"),
         ("repl.tdb", DbKind::Replicated, "replicated"),
@@ -330,9 +343,9 @@ fn what_a_transaction_refuses(cluster: &Cluster) {
 #[test]
 fn a_lock_of_the_dead_is_taken_and_one_of_the_living_waited_for() {
     require_c_cluster!();
-    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let cluster = shared_cluster();
     let mut client = connect(&cluster, 0);
-    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    let mut db = client.open("dead.tdb", DbKind::Persistent).unwrap();
     let options = TransactionOptions {
         lock_timeout: Duration::from_millis(300),
         ..TransactionOptions::default()
@@ -340,7 +353,7 @@ fn a_lock_of_the_dead_is_taken_and_one_of_the_living_waited_for() {
     // The tool begins its transaction and reads changes from its standard input until that ends.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = cluster.node(1).command("/usr/bin/ctdb");
-    let mut tool = command.args(["ptrans", "pers.tdb"]).stdin(reader).spawn().unwrap();
+    let mut tool = command.args(["ptrans", "dead.tdb"]).stdin(reader).spawn().unwrap();
     drop(command);
     let locked = wait_until("the tool's transaction lock", TIMEOUT, || {
         client.begin_with(&mut db, options).err()
@@ -355,7 +368,7 @@ fn a_lock_of_the_dead_is_taken_and_one_of_the_living_waited_for() {
     let mut transaction = client.begin(&mut db).unwrap();
     transaction.store(b"key", b"after the dead").unwrap();
     transaction.commit().unwrap();
-    let fetched = cluster.node(1).tool_ok(&["pfetch", "pers.tdb", "key"]).unwrap();
+    let fetched = cluster.node(1).tool_ok(&["pfetch", "dead.tdb", "key"]).unwrap();
     assert_eq!(fetched, "after the dead\n");
 }
 
@@ -367,14 +380,14 @@ fn a_lock_of_sambas_is_waited_for() {
         prerequisite::skip("/usr/bin/net is missing; install Debian's package `samba-common-bin`");
         return;
     }
-    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let cluster = shared_cluster();
     let mut client = connect(&cluster, 1);
-    let mut db = client.open("pers.tdb", DbKind::Persistent).unwrap();
+    let mut db = client.open("samba.tdb", DbKind::Persistent).unwrap();
     // Held until the shell's standard input ends.
     let (reader, writer) = std::io::pipe().unwrap();
     let conf = samba_configuration(&cluster);
-    let lock = "transaction_db_0x3880c3f1";
-    let arguments = ["-s", &conf, "g_lock", "do", lock, "60", "cat"];
+    let lock = format!("transaction_db_{}", db.id());
+    let arguments = ["-s", &conf, "g_lock", "do", &lock, "60", "cat"];
     let mut command = cluster.node(0).command(net);
     let mut holder = command.args(arguments).stdin(reader).spawn().unwrap();
     drop(command);
@@ -414,7 +427,7 @@ fn samba_configuration(cluster: &Cluster) -> String {
 #[test]
 fn the_examples_run() {
     require_c_cluster!();
-    let cluster = Cluster::start(Config::new(2)).unwrap();
+    let cluster = shared_cluster();
     // This program is target/PROFILE/deps/NAME-HASH.
     let own = std::env::current_exe().unwrap();
     let directory = own.parent().and_then(std::path::Path::parent).unwrap().join("examples");
@@ -430,7 +443,7 @@ fn the_examples_run() {
         ));
         return;
     }
-    assert_eq!(run(0, "ping", &[]).lines().count(), 2);
+    assert_eq!(run(0, "ping", &[]).lines().count(), 3);
     run(0, "counter", &["20"]);
     let text = run(1, "counter", &["5"]);
     assert_eq!(text, "5 increments, the counter is at 25\n");
