@@ -5,6 +5,9 @@
 //! run states, shutdown), `recd` (elections, the leader's main loop, recovery), `monitor` (health).
 //! Origin: `docs/spec/cluster-semantics.md` 1, 6, 7, 8.
 
+pub mod controls;
+pub mod lifecycle;
+pub mod monitor;
 pub mod recd;
 pub mod state;
 pub mod world;

@@ -17,14 +17,11 @@ use ringmaster_protocol::{
     database::{DbFlags, TdbOpenFlags, VnnMap},
     node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
-    statistics::LatencyCounter,
+    statistics::{LatencyCounter, Statistics},
     tunable::TunableList,
 };
 
-use super::{
-    recd::RecdState,
-    world::{ClientId, RequestId},
-};
+use super::{recd::RecdState, world::ClientId};
 use crate::plane::Millis;
 
 /// Settings that hold for the life of the daemon.
@@ -83,8 +80,19 @@ pub struct State {
     pub clients: BTreeMap<ClientId, Client>,
     /// This node's ban: until when, and for how many seconds.
     pub ban: Option<(Millis, u32)>,
-    /// Attaches that wait for the end of a recovery.
-    pub deferred_attaches: Vec<DeferredAttach>,
+    /// How often SET_RECMODE has ended a recovery; deferred attaches wait for the next time.
+    pub recoveries_left: u64,
+    /// Traverses of local clients, by their request id.
+    pub traverses: BTreeMap<u32, Traverse>,
+    /// Request id of the last traverse.
+    pub last_traverse: u32,
+    /// This node's part of traverses, by a number of its own.
+    pub local_traverses: BTreeMap<u32, LocalTraverse>,
+    /// A vacuum round is under way (one at a time, whatever the database).
+    pub vacuuming: bool,
+    /// Statistics of the last intervals, the newest first; at most
+    /// [`StatisticsHistory::SLOTS`](ringmaster_protocol::statistics::StatisticsHistory::SLOTS).
+    pub history: VecDeque<Statistics>,
     /// Messages for the plane's own srvids, in order of arrival; the sequence that waits for one
     /// takes it out.
     pub mailbox: VecDeque<(Srvid, Vec<u8>)>,
@@ -142,14 +150,66 @@ pub struct Database {
     pub transaction: Option<Generation>,
     /// Content must not be used by the next recovery (the node was inactive).
     pub invalid_records: bool,
-    /// Push under way: its srvid and the records stored so far; `None` after a failure.
-    pub push: Option<(Srvid, Option<u32>)>,
+    /// Push under way.
+    pub push: Option<Push>,
     /// Persistent: why it is not healthy.
     pub unhealthy: Option<String>,
     /// Sequence numbers are propagated: the last one seen.
     pub seqnum: Option<u64>,
-    /// A transaction commit is open, by this client.
-    pub commit: Option<ClientId>,
+    /// A transaction commit is open.
+    pub commit: Option<Commit>,
+    /// Counts freezes begun: an outcome that comes after a thaw is recognised by it.
+    pub freezes: u64,
+}
+
+/// A push that a leader has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// Its messages.
+    pub srvid: Srvid,
+    /// Records stored so far.
+    pub stored: u32,
+    /// A batch could not be stored; those after it are not counted.
+    pub failed: bool,
+    /// A batch is being stored.
+    pub busy: bool,
+}
+
+/// A TRANS3_COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Whose.
+    pub client: ClientId,
+    /// Nodes that have not confirmed.
+    pub missing: u32,
+    /// A recovery has decided.
+    pub ended: bool,
+}
+
+/// A traverse that started here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traverse {
+    /// Who gets the records.
+    pub client: ClientId,
+    /// What.
+    pub db: DbId,
+    /// Where the client listens.
+    pub srvid: Srvid,
+    /// What the client calls it.
+    pub client_reqid: u32,
+    /// Nodes that have sent their end marker.
+    pub finished: usize,
+}
+
+/// This node's records of a traverse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalTraverse {
+    /// What the client calls it.
+    pub client_reqid: u32,
+    /// Where the client listens.
+    pub srvid: Srvid,
+    /// TRAVERSE_KILL has come.
+    pub killed: bool,
 }
 
 /// What the plane keeps for a local client.
@@ -161,15 +221,6 @@ pub struct Client {
     pub notify: Vec<(Srvid, Vec<u8>)>,
     /// Legacy counter of START_PERSISTENT_UPDATE.
     pub persistent_updates: u32,
-}
-
-/// An attach that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeferredAttach {
-    /// Its request.
-    pub request: RequestId,
-    /// Gives up then.
-    pub deadline: Millis,
 }
 
 /// Counters that the plane owns.
@@ -196,6 +247,47 @@ pub struct Counters {
 }
 
 impl State {
+    /// Before the start: nothing attached, in recovery, no leader known.
+    #[must_use]
+    pub fn new(
+        constants: Constants,
+        nodes: Vec<NodeEntry>,
+        tunables: TunableList,
+        wall_clock: (Timeval, Millis),
+    ) -> Self {
+        let members = nodes.iter().filter(|node| !node.flags.intersects(NodeFlags::DELETED));
+        let map = members.map(|node| node.pnn).collect();
+        Self {
+            constants,
+            run_state: RunState::Unknown,
+            recovery_mode: RecMode::Active,
+            vnn_map: VnnMap { generation: Generation::INVALID, map },
+            nodes,
+            capabilities: Capabilities::DEFAULT,
+            tunables,
+            debug_level: DebugLevel(3),
+            wall_clock,
+            recovery_started: wall_clock.0,
+            recovery_finished: wall_clock.0,
+            recovery_finished_at: wall_clock.1,
+            databases: Vec::new(),
+            frozen_all: FreezeState::None,
+            clients: BTreeMap::new(),
+            ban: None,
+            recoveries_left: 0,
+            traverses: BTreeMap::new(),
+            last_traverse: 0,
+            local_traverses: BTreeMap::new(),
+            vacuuming: false,
+            history: VecDeque::new(),
+            mailbox: VecDeque::new(),
+            lock_held: false,
+            leader: None,
+            recd: RecdState::default(),
+            counters: Counters { statistics_start: wall_clock.0, ..Counters::default() },
+        }
+    }
+
     /// This node.
     #[must_use]
     pub const fn pnn(&self) -> Pnn {

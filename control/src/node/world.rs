@@ -59,8 +59,12 @@ pub enum Ask {
     },
     /// Reads the nodes list (file or command). Outcome: [`Outcome::Nodes`].
     ReadNodes,
-    /// Waits for messages of a pull or push stream: registered before the stream starts. Outcome:
-    /// [`Outcome::Done`] once registered in all shards.
+    /// Names of the databases whose files of this node stand in the persistent directory
+    /// (`NAME.PNN`, without the number), sorted. Outcome: [`Outcome::Names`].
+    ListPersistent,
+    /// Waits for messages of a pull or push stream: registered before the stream starts. Messages
+    /// come in through `controls::message`. Outcome: [`Outcome::Done`] once registered in all
+    /// shards.
     ListenSrvid(Srvid),
 }
 
@@ -176,7 +180,8 @@ pub enum DataAsk {
         full: bool,
     },
     /// Sends this node's records of a traverse, one TRAVERSE_DATA control each, to the origin, and
-    /// the end marker. Outcome: Count.
+    /// the end marker. A [`Forget`](crate::plane::Action::Forget) ends it early, without marker.
+    /// Outcome: Count.
     Traverse {
         /// Which.
         db: DbId,
@@ -189,6 +194,17 @@ pub enum DataAsk {
     },
     /// Copy of the persistent database is consistent. Outcome: Done or Failed with the reason.
     Check(DbId),
+    /// Writes down why a persistent database is not healthy, or that it is. Outcome: Done or
+    /// Failed.
+    RecordHealth(DbId, Option<String>),
+    /// Stores the one record of a buffer as PUSH_RECORD wants it (MIGRATED_WITH_DATA added, file
+    /// synced). Outcome: Done or Failed.
+    PushRecord {
+        /// Which.
+        db: DbId,
+        /// A `ctdb_rec_buffer` with one record, its data with the header.
+        buffer: Vec<u8>,
+    },
     /// Counters of all shards, added up; the plane fills in what it owns. Outcome: Statistics.
     Statistics,
     /// Counters of one database, encoded as the reply of GET_DB_STATISTICS. Outcome: Bytes.
@@ -255,6 +271,8 @@ pub enum Outcome {
     Lock(LockResult),
     /// The nodes list as it stands, or why it cannot be read.
     Nodes(Result<NodeMap, String>),
+    /// Names, or why they cannot be read.
+    Names(Result<Vec<String>, String>),
 }
 
 /// How an event ended (`docs/spec/wire-protocol.md` 8.4).

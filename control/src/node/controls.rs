@@ -1,0 +1,79 @@
+//! Controls that this node's plane answers, one file per family.
+//!
+//! Role: [`request`] takes one control, from a client, another node or this node's own sequences,
+//! and answers it with [`Tell::Reply`](super::Tell): at once, or from a sequence that waits. What
+//! else happens to a node and its clients from outside comes in through the functions beside it.
+//! Invariants
+//! - One reply per request, failures included; none with NOREPLY, none to SHUTDOWN.
+//! - What the shards' view shows is published before the reply.
+//!
+//! Origin: `docs/spec/wire-protocol.md` 3; `ctdb/server/ctdb_control.c`.
+
+mod answer;
+mod clients;
+mod membership;
+
+pub use self::{
+    clients::{client_connected, client_gone},
+    membership::{force_recovery, node_connected, node_gone},
+};
+
+use std::ops::ControlFlow;
+
+use ringmaster_protocol::{
+    Srvid,
+    control::{ControlRequest, RequestError},
+};
+
+use self::answer::{Call, reply, status};
+use super::{
+    NodeCx,
+    world::{ControlAnswer, Request},
+};
+
+/// Messages of the plane's own srvids that may wait to be looked at. The oldest goes beyond it: a
+/// push or pull then counts too few records and is repeated, anything else is sent again anyway.
+const MAILBOX_MAX: usize = 10_000;
+
+/// A control for this node.
+pub fn request(cx: &NodeCx, request: Request) {
+    let sequence = cx.clone();
+    cx.spawn(async move {
+        let call = Call::new(&request);
+        let answer = match ControlRequest::decode(request.opcode, &request.data) {
+            Ok(control) => answer(&sequence, &call, control).await,
+            Err(_) => Some(status(RequestError::STATUS)),
+        };
+        if let Some(answer) = answer {
+            reply(&sequence, &request, answer);
+        }
+    });
+}
+
+/// A message for a srvid that the plane listens for.
+pub fn message(cx: &NodeCx, srvid: Srvid, data: Vec<u8>) {
+    let mut state = cx.state_mut();
+    if state.mailbox.len() >= MAILBOX_MAX {
+        state.mailbox.pop_front();
+    }
+    state.mailbox.push_back((srvid, data));
+}
+
+/// `None`: never answered.
+async fn answer(cx: &NodeCx, call: &Call, control: ControlRequest<'_>) -> Option<ControlAnswer> {
+    match families(cx, call, control).await {
+        ControlFlow::Break(answer) => Some(answer),
+        // Unknown and obsolete numbers.
+        ControlFlow::Continue(_) => Some(status(RequestError::STATUS)),
+    }
+}
+
+/// Each family takes what is its own and hands on the rest.
+async fn families<'a>(
+    cx: &NodeCx,
+    call: &Call,
+    control: ControlRequest<'a>,
+) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
+    let control = clients::answer(cx, call, control).await?;
+    ControlFlow::Continue(control)
+}
