@@ -10,6 +10,7 @@ mod libtdb;
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -19,7 +20,7 @@ use libtdb::{Tdb, mode};
 use ringmaster_storage::chain::{StoreMode, Stored};
 use ringmaster_storage::flags::Flags;
 use ringmaster_storage::handle::Handle;
-use ringmaster_storage::lock::LockKind;
+use ringmaster_storage::lock::{LockKind, Wait};
 use ringmaster_storage::open::{OpenOptions, open};
 
 const HASH_SIZE: u32 = 100_001;
@@ -118,6 +119,19 @@ fn operations(criterion: &mut Criterion) {
         }
         group.finish();
 
+        let mut group = criterion.benchmark_group(format!("storage/lock_pair/{locks}"));
+        group.throughput(Throughput::Elements(1));
+        each(&mut group, "ours", &keys, |key| {
+            ours.lock_key(key, LockKind::Write).unwrap().unlock().unwrap();
+        });
+        if let Some(tdb) = &theirs {
+            each(&mut group, "libtdb", &keys, |key| {
+                tdb.chainlock(key).unwrap();
+                tdb.chainunlock(key).unwrap();
+            });
+        }
+        group.finish();
+
         let mut group = criterion.benchmark_group(format!("storage/lock_fetch_store/{locks}"));
         group.throughput(Throughput::Elements(1));
         each(&mut group, "ours", &keys, |key| {
@@ -179,7 +193,7 @@ fn insert_and_delete(
     });
     if let Some(tdb) = theirs {
         group.bench_function("libtdb", |bencher| {
-            bencher.iter(|| assert_eq!(tdb.traverse_read(|_, _| true).unwrap(), RECORDS as usize));
+            bencher.iter(|| assert_eq!(tdb.count_records().unwrap(), RECORDS as usize));
         });
     }
     group.finish();
@@ -213,5 +227,66 @@ fn long_chains(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, operations, long_chains);
+/// One record replaced in a transaction, with the disk and without, in a persistent database's file.
+fn transactions(criterion: &mut Criterion) {
+    for (name, flags) in [("nosync", Flags::NOSYNC), ("sync", Flags::DEFAULT)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ours = ours(directory.path(), flags);
+        let theirs = theirs(directory.path(), flags);
+        let mut group = criterion.benchmark_group(format!("storage/transaction/{name}"));
+        group.throughput(Throughput::Elements(1));
+        group.sample_size(10);
+        let mut number = 0_u64;
+        let mut value = || {
+            number += 1;
+            number.to_le_bytes()
+        };
+        group.bench_function("ours", |bencher| {
+            bencher.iter(|| {
+                let mut session = ours.start_transaction(Wait::Yes).unwrap().unwrap();
+                let done = session.store(&ours, b"key", &[&value()], StoreMode::Replace);
+                assert_eq!(done.unwrap(), Stored::Done);
+                session.finish(&mut ours, Instant::now() + Duration::from_secs(60)).unwrap();
+            });
+        });
+        if let Some(tdb) = theirs {
+            group.bench_function("libtdb", |bencher| {
+                bencher.iter(|| {
+                    tdb.transaction_start().unwrap();
+                    tdb.store(b"key", &value(), mode::REPLACE).unwrap();
+                    tdb.transaction_commit().unwrap();
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// All records of a large file; a small one under `--test`.
+fn large_traverse(criterion: &mut Criterion) {
+    let records = if std::env::args().any(|arg| arg == "--test") { 2_000 } else { 1_000_000_u32 };
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let flags = Flags::NOSYNC | Flags::INCOMPATIBLE_HASH | Flags::NOLOCK;
+    let mut ours = ours(directory.path(), flags);
+    for number in 0..records {
+        let stored = ours.store(&number.to_le_bytes(), &[&VALUE], StoreMode::Insert).unwrap();
+        assert_eq!(stored, Stored::Done);
+    }
+    let mut group = criterion.benchmark_group("storage/traverse_large/none");
+    group.throughput(Throughput::Elements(records.into()));
+    group.sample_size(10);
+    group.bench_function("ours", |bencher| {
+        bencher.iter(|| assert_eq!(ours.for_each(|_, _| true).unwrap(), u64::from(records)));
+    });
+    if libtdb::available() {
+        let path = ours.database().path();
+        let tdb = Tdb::open(path, 0, flags.bits().cast_signed(), libc::O_RDWR).unwrap();
+        group.bench_function("libtdb", |bencher| {
+            bencher.iter(|| assert_eq!(tdb.count_records().unwrap(), records as usize));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, operations, long_chains, transactions, large_traverse);
 criterion_main!(benches);
