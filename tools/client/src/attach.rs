@@ -115,6 +115,16 @@ impl Client {
         Ok(Attached { id, name: name.to_owned(), kind, path, open_flags })
     }
 
+    /// Removes a volatile database from all nodes, with all its records. Every node must have been
+    /// told to refuse attaching first (tunable `AllowClientDBAttach` 0), and no client may use it.
+    ///
+    /// # Errors
+    /// [`ControlError`]; the daemon's log says which condition is not met.
+    pub fn detach(&mut self, db: DbId) -> Result<(), ControlError> {
+        let own = self.own_node();
+        self.control::<kinds::DbDetach>(own, &db)
+    }
+
     /// Lets other nodes keep read-only copies of this volatile database's records.
     ///
     /// # Errors

@@ -484,6 +484,26 @@ fn a_commit_that_a_recovery_interrupts_is_settled() {
 }
 
 #[test]
+fn a_database_is_detached_when_attaching_is_forbidden() {
+    require_c_cluster!();
+    let cluster = Cluster::start(Config::new(1)).unwrap();
+    let mut client = connect(&cluster, 0);
+    let db = client.attach("short-lived.tdb", DbKind::Volatile).unwrap();
+    let error = client.detach(db.id).unwrap_err();
+    assert!(matches!(error, ControlError::Failed { .. }), "{error:?}");
+    cluster.node(0).tool_ok(&["setvar", "AllowClientDBAttach", "0"]).unwrap();
+    client.detach(db.id).unwrap();
+    // Carried out by a broadcast that the daemon also sends to itself.
+    let gone = wait_until("the end of the database", TIMEOUT, || {
+        let left = client.databases().unwrap();
+        left.iter().all(|(id, ..)| *id != db.id).then_some(())
+    });
+    gone.unwrap();
+    let error = client.attach("short-lived.tdb", DbKind::Volatile).unwrap_err();
+    assert!(error.to_string().contains("cannot attach to database short-lived.tdb"), "{error}");
+}
+
+#[test]
 fn a_daemon_that_hangs_or_dies_makes_a_clear_error() {
     require_c_cluster!();
     let cluster = Cluster::start(Config::new(1)).unwrap();

@@ -3,6 +3,8 @@
 //! Role: parses `ctdb -X`-style output of the C tool, which speaks to both daemons.
 //! Origin: `docs/spec/admin-interface.md` 1.5.2, 1.6.1.
 
+use std::thread;
+
 use super::{Cluster, Node};
 
 /// The agreed state of a healthy cluster.
@@ -16,11 +18,17 @@ pub struct View {
     pub addresses: Vec<(String, String)>,
 }
 
-/// The common view of the nodes `running`, or why there is none.
+/// The common view of the nodes `running`, or why there is none. All nodes are asked at once:
+/// `status` waits up to a second for a broadcast of the leader.
 pub(super) fn healthy_view(cluster: &Cluster, running: &[usize]) -> Result<View, String> {
+    let views: Vec<_> = thread::scope(|scope| {
+        let ask = |&index| scope.spawn(move || node_view(cluster.node(index), running));
+        let asked: Vec<_> = running.iter().map(ask).collect();
+        asked.into_iter().map(|thread| thread.join().map_err(|_| "panicked".to_owned())?).collect()
+    });
     let mut common: Option<View> = None;
-    for &index in running {
-        let view = node_view(cluster.node(index), running)?;
+    for (index, view) in running.iter().zip(views) {
+        let view = view?;
         match &common {
             Some(before) if *before != view => {
                 return Err(format!("node {index} sees {view:?}, another {before:?}"));
@@ -38,13 +46,13 @@ fn node_view(node: Node<'_>, running: &[usize]) -> Result<View, String> {
     if runstate.trim() != "RUNNING" {
         return Err(format!("node {index} is in run state {}", runstate.trim()));
     }
-    let status = ask(&["status"])?;
-    let (generation, leader) =
-        healthy_status(&status, running).map_err(|reason| format!("node {index}: {reason}"))?;
     let addresses = parse_addresses(&ask(&["ip", "all", "-X"])?);
     if let Some((address, _)) = addresses.iter().find(|(_, pnn)| pnn == "-1") {
         return Err(format!("node {index}: address {address} is not assigned"));
     }
+    let status = ask(&["status"])?;
+    let (generation, leader) =
+        healthy_status(&status, running).map_err(|reason| format!("node {index}: {reason}"))?;
     Ok(View { generation, leader, addresses })
 }
 
