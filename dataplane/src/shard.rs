@@ -5,7 +5,7 @@
 //! Origin: ours; C is one thread.
 
 mod clients;
-mod controls;
+pub mod controls;
 pub mod doorbell;
 mod io;
 pub mod limits;

@@ -3,4 +3,20 @@
 //! Role: everything that control (pure) asks for is done here: shards, database workers, children,
 //! sockets, files. If logic collects here, it belongs one level down.
 
+mod children;
+mod driver;
+pub mod logging;
+mod options;
+mod pidfile;
+mod shards;
+mod startup;
+mod view;
 pub mod worker;
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// The program: everything from the command line to the exit status.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    startup::run(args)
+}

@@ -125,7 +125,7 @@ pub trait Report: Send + 'static {
     /// The file has been opened, or why not. Comes first.
     fn opened(&self, db: DbId, opened: Result<Opened, String>);
     /// Something is to be sent; comes before the outcome of its job.
-    fn sent(&self, db: DbId, sent: Sent);
+    fn sent(&self, sent: Sent);
     /// A job has ended.
     fn done(&self, db: DbId, job: u64, outcome: Outcome);
 }
@@ -237,7 +237,7 @@ fn serve(mut bench: Bench, inbox: &mpsc::Receiver<(u64, Order)>, report: &impl R
             Order::End => return,
             Order::Lmasters(lmasters) => bench.facts.lmasters = lmasters,
             Order::Job(job) => {
-                let outcome = bench.run(job, |sent| report.sent(id, sent));
+                let outcome = bench.run(job, |sent| report.sent(sent));
                 if let Outcome::Failed(reason) = &outcome {
                     tracing::warn!(db = %id, reason, "database job failed");
                 }

@@ -10,7 +10,7 @@ use super::conf_file::{self, Entry, StopReason};
 use super::finding::{Finding, Severity, nearest, shown};
 
 /// Most shards a daemon will start.
-pub const SHARDS_MAX: u16 = 64;
+pub const SHARDS_MAX: u16 = 32;
 
 /// Number of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ const OPTIONS: [NativeOption; 3] = [
     NativeOption {
         section: "dataplane",
         name: "shards",
-        values: "auto or a number from 1 to 64",
+        values: "auto or a number from 1 to 32",
         apply: |conf, value| choose(&mut conf.shards, shards(value)),
     },
     NativeOption {
@@ -243,7 +243,7 @@ mod tests {
                 "line 1: error: x stands before the first section; settings of CTDB itself belong \
                  into ctdb.conf",
                 "line 3: error: [dataplane] has no option \"shard\"; write \"shards\"",
-                "line 4: error: \"0\" is no value for shards; write auto or a number from 1 to 64",
+                "line 4: error: \"0\" is no value for shards; write auto or a number from 1 to 32",
                 "line 5: error: [dataplane] has no option \"rdma\"; put it below [transport]",
                 "line 7: error: reactor is on line 6 already; remove one of the two lines",
                 "line 8: error: \"nonsense\" has no \"=\"; write \"option = value\", or put # \

@@ -17,7 +17,7 @@ use crate::view::NodeView;
 
 /// What came of asking.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// Status and data of the reply; the data stands in the caller's buffer.
     Reply(i32),
     /// Not this shard's to answer.
@@ -25,7 +25,8 @@ pub(super) enum Answer {
 }
 
 /// Answers `request` if the view is enough for it; the reply's data goes into `data`.
-pub(super) fn answer(
+#[must_use]
+pub fn answer(
     view: &NodeView,
     registry: &Registry,
     now: Timeval,

@@ -74,10 +74,10 @@ impl Registry {
         self.clients.len()
     }
 
-    /// Whether some client has this pid.
+    /// Some client of that process.
     #[must_use]
-    pub fn has_pid(&self, pid: i32) -> bool {
-        self.clients.values().any(|client| client.pid == pid)
+    pub fn client_of_pid(&self, pid: i32) -> Option<ClientRef> {
+        self.clients.values().find(|client| client.pid == pid).copied()
     }
 
     /// Whether some client of this pid wants this srvid (`CHECK_PID_SRVID`).
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(ids(&registry, 9), []);
         assert_eq!(registry.tunnel(5), None);
         assert!(!registry.register(Srvid(9), ClientId(2)));
-        assert!(!registry.has_pid(102));
+        assert!(registry.client_of_pid(102).is_none());
         assert_eq!(registry.client_count(), 2);
     }
 
@@ -214,6 +214,7 @@ mod tests {
         registry.register(Srvid(9), ClientId(2));
         assert!(registry.pid_wants(102, Srvid(9)));
         assert!(!registry.pid_wants(101, Srvid(9)));
-        assert!(registry.has_pid(101) && !registry.has_pid(99));
+        assert_eq!(registry.client_of_pid(101).map(|client| client.id.0), Some(1));
+        assert_eq!(registry.client_of_pid(99), None);
     }
 }

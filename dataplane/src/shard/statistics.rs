@@ -5,7 +5,7 @@
 
 use ringmaster_protocol::{
     DbId,
-    statistics::{ClientPackets, LatencyCounter, NodePackets, Statistics},
+    statistics::{ClientPackets, LatencyCounter, LockStatistics, NodePackets, Statistics},
 };
 
 use super::store::LockCounters;
@@ -98,12 +98,20 @@ pub fn add_up(total: &mut Statistics, shards: &[ShardStatistics]) {
         }
     }
     total.call_latency = latency_counter(&calls);
-    total.locks.num_calls = saturated(locks.calls);
-    total.locks.num_current = saturated(locks.current);
-    total.locks.num_pending = saturated(locks.pending);
-    total.locks.num_failed = saturated(locks.failed);
-    total.locks.latency = latency_counter(&locks.latency);
-    total.locks.buckets = locks.buckets;
+    total.locks = lock_statistics(&locks);
+}
+
+/// C's counters of locks.
+#[must_use]
+pub fn lock_statistics(locks: &LockCounters) -> LockStatistics {
+    LockStatistics {
+        num_calls: saturated(locks.calls),
+        num_current: saturated(locks.current),
+        num_pending: saturated(locks.pending),
+        num_failed: saturated(locks.failed),
+        latency: latency_counter(&locks.latency),
+        buckets: locks.buckets,
+    }
 }
 
 /// Adds lock counters.

@@ -22,7 +22,7 @@ impl Report for Channel {
         let outcome = opened.map_or_else(Outcome::Failed, |_| Outcome::Done);
         self.0.send((Vec::new(), Some(outcome))).unwrap();
     }
-    fn sent(&self, _: DbId, sent: Sent) {
+    fn sent(&self, sent: Sent) {
         self.1.lock().unwrap().push(sent);
     }
     fn done(&self, _: DbId, _: u64, outcome: Outcome) {

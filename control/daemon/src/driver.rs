@@ -1,0 +1,413 @@
+//! Drives the control plane: events in, actions carried out.
+//!
+//! Role: the main thread's loop. Takes what shards, workers, children and clocks say to the plane,
+//! and has done what the plane asks for.
+//! Owner: the main thread; everything here is single-threaded.
+//! Invariants
+//! - Every ask gets exactly one outcome.
+//! - A request of a client that has gone is still carried out; its answer goes nowhere.
+//!
+//! Origin: ours; `ctdb/server/ctdb_control.c` for where controls go.
+
+mod data;
+mod requests;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use ringmaster_control::{
+    config::{Paths, Settings},
+    node::{
+        Ask, NodeCx, NodePlane, Outcome, Tell, controls,
+        world::{ControlFailure, OutgoingControl, RequestId},
+    },
+    plane::{Action, Millis, Token},
+};
+use ringmaster_dataplane::shard::{
+    ShardId,
+    message::{FromShard, RegistryChange, ToShard},
+    registry::{ClientRef, Registry},
+    runtime::CONTROL,
+    statistics::ShardStatistics,
+};
+use ringmaster_protocol::{DbId, Destination, Pnn, Reqid, Srvid};
+use tokio::sync::mpsc;
+
+use crate::{
+    children::Children,
+    shards::Shards,
+    worker::{Opened, Sent, Worker},
+};
+
+/// Reports of workers and children that may wait for the main thread; beyond it a worker waits.
+pub(crate) const REPORTS_MAX: usize = 1_024;
+
+/// What threads and tasks tell the main thread.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A worker has opened its file.
+    Opened(DbId, Result<Opened, String>),
+    /// A worker wants something sent.
+    Sent(Sent),
+    /// A worker's job has ended.
+    JobDone(u64, Outcome),
+    /// A child's or task's answer to an ask.
+    Outcome(Token, Outcome),
+    /// The cluster lock has been lost: its helper has ended.
+    LockLost,
+    /// The event daemon has gone away.
+    EventdGone,
+    /// Somebody wants the daemon to end in order (SIGTERM, or the test's standard input).
+    Shutdown(i32),
+    /// SIGHUP: open the log file again.
+    Reopen,
+}
+
+/// Who waits for the answer to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asker {
+    Client {
+        client: ClientRef,
+        reqid: Reqid,
+    },
+    /// A sequence of the plane has sent itself a control.
+    Own(Token),
+    /// Nobody.
+    Nobody,
+}
+
+/// How a control plane is started.
+pub(crate) type Starter = Box<dyn FnOnce(&NodeCx)>;
+
+/// See the module.
+pub(crate) struct Driver {
+    pub(crate) plane: NodePlane,
+    pub(crate) started: Instant,
+    pub(crate) shards: Shards<Driver>,
+    /// A copy of what every shard knows, for answering on behalf of other askers.
+    pub(crate) registry: Registry,
+    pub(crate) workers: BTreeMap<DbId, Attached>,
+    pub(crate) jobs: HashMap<u64, Job>,
+    pub(crate) next_job: u64,
+    pub(crate) requests: HashMap<RequestId, Asker>,
+    pub(crate) next_request: u64,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) report: mpsc::Sender<Report>,
+    pub(crate) children: Children,
+    pub(crate) paths: Paths,
+    pub(crate) settings: Settings,
+    pub(crate) socket: PathBuf,
+    pub(crate) statistics: Vec<ShardStatistics>,
+    /// Actions of the plane that have not been carried out yet.
+    pub(crate) actions: VecDeque<Action<Ask, Tell>>,
+    pub(crate) exit: Option<i32>,
+}
+
+/// An attached database.
+pub(crate) struct Attached {
+    worker: Worker,
+    opened: Option<Opened>,
+    path: PathBuf,
+    /// Waits for the file to be opened.
+    waiting: Option<(Token, ringmaster_protocol::database::DbFlags, bool)>,
+}
+
+/// What happens when a job ends.
+pub(crate) enum Job {
+    /// Its outcome is the ask's.
+    Ask(Token),
+    /// Thaw: then the shards.
+    Thaw(Token, DbId, Option<ringmaster_protocol::Generation>),
+}
+
+impl Driver {
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until the plane says that the daemon is to end; returns its exit status.
+    ///
+    /// # Errors
+    /// When the doorbell cannot be watched.
+    pub(crate) async fn run(mut self, start: Starter) -> std::io::Result<i32> {
+        let inbox = Arc::clone(self.shards.inbox());
+        // An eventfd, not a pipe; waiting for it and reading it are the same.
+        let bell = inbox.wake_fd().try_clone_to_owned()?;
+        let bell = tokio::net::unix::pipe::Receiver::from_owned_fd_unchecked(bell)?;
+        self.event(start);
+        loop {
+            while let Some(message) = inbox.pop() {
+                self.shard_says(message);
+            }
+            while let Ok(report) = self.reports.try_recv() {
+                self.report(report);
+            }
+            self.event(|_| {});
+            if let Some(status) = self.exit {
+                self.end().await;
+                return Ok(status);
+            }
+            let flushed = self.shards.flush();
+            if !inbox.may_sleep() {
+                continue;
+            }
+            let deadline = self.plane.next_deadline();
+            let mut pause = deadline.map(|at| at.0.saturating_sub(self.now().0));
+            if !flushed {
+                pause = Some(pause.unwrap_or(1).min(1));
+            }
+            let pause = std::time::Duration::from_millis(pause.unwrap_or(60_000));
+            tokio::select! {
+                ready = bell.readable() => {
+                    ready?;
+                    // Clears the counter; an empty one is a wake-up that has been seen already.
+                    let _ = bell.try_read(&mut [0; 8]);
+                }
+                report = self.reports.recv() => {
+                    if let Some(report) = report {
+                        self.report(report);
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            inbox.awake();
+        }
+    }
+
+    async fn end(self) {
+        let Self { shards, workers, mut children, .. } = self;
+        children.stop().await;
+        for attached in workers.into_values() {
+            attached.worker.end();
+        }
+        shards.stop();
+    }
+
+    /// Gives an event to the plane and carries out what it asks for, and what comes of that.
+    fn event(&mut self, event: impl FnOnce(&NodeCx)) {
+        let mut out = Vec::new();
+        let now = self.now();
+        self.plane.handle(now, event, &mut out);
+        self.actions.extend(out);
+        while let Some(action) = self.actions.pop_front() {
+            self.carry_out(action);
+        }
+    }
+
+    fn outcome(&mut self, token: Token, outcome: Outcome) {
+        let mut out = Vec::new();
+        let now = self.now();
+        self.plane.outcome(now, token, outcome, &mut out);
+        self.actions.extend(out);
+    }
+
+    fn carry_out(&mut self, action: Action<Ask, Tell>) {
+        match action {
+            Action::Ask(token, ask) => self.ask(token, ask),
+            Action::Tell(tell) => self.tell(tell),
+            // Outcomes of what nobody waits for are dropped by the plane.
+            Action::Forget(token) => self.children.forget(token),
+        }
+    }
+
+    fn ask(&mut self, token: Token, ask: Ask) {
+        match ask {
+            Ask::Control(control) => self.send_control(Some(token), control),
+            Ask::Data(data) => self.data(token, data),
+            Ask::Script(run) => self.children.run_script(token, run, &self.report),
+            Ask::TakeLock { timeout_s } => {
+                self.children.take_lock(token, timeout_s, &self.report);
+            }
+            Ask::TestLock { timeout_s } => {
+                self.children.test_lock(token, timeout_s, &self.report);
+            }
+            Ask::ListPersistent => {
+                let names = list_persistent(&self.settings.persistent_dir, self.pnn());
+                self.outcome(token, Outcome::Names(names));
+            }
+            Ask::ReadNodes => self.children.read_nodes(token, &self.report),
+            Ask::ListenSrvid(srvid) => {
+                self.registry.register(srvid, CONTROL.id);
+                let change = RegistryChange::Register(srvid, CONTROL.id);
+                self.change_registry(change, move |driver, _| {
+                    driver.outcome(token, Outcome::Done);
+                });
+            }
+        }
+    }
+
+    fn tell(&mut self, tell: Tell) {
+        match tell {
+            Tell::Reply { request, answer } => self.reply(request, answer),
+            Tell::ForgetSrvid(srvid) => {
+                self.registry.deregister(srvid, CONTROL.id);
+                self.change_registry(RegistryChange::Deregister(srvid, CONTROL.id), |_, _| {});
+            }
+            Tell::Control(control) => self.send_control(None, control),
+            Tell::Message { to, srvid, data } => self.send_message(to, srvid, data),
+            Tell::ReleaseLock => self.children.release_lock(),
+            Tell::CloseClient(client) => {
+                let id = ringmaster_dataplane::record::ClientId(client.0);
+                if let Some(client) = self.registry.client(id) {
+                    self.shards.send(client.shard, ToShard::CloseClient(client.id));
+                }
+            }
+            // One node has nobody to connect to; lanes to other nodes hear of it here.
+            Tell::NodesChanged | Tell::StartKeepalive => {}
+            Tell::Notify(word) => self.children.notify(&self.paths, word),
+            Tell::StartTransport => self.listen(),
+            Tell::SetLogLevel(level) => crate::logging::set_level(level),
+            Tell::Exit(status) => self.exit = Some(status),
+        }
+    }
+
+    fn listen(&mut self) {
+        use ringmaster_transport::local::{Ownership, listen};
+        let ownership =
+            if self.paths.is_test_mode() { Ownership::Unchanged } else { Ownership::Daemon };
+        match listen(&self.socket, ownership) {
+            Ok(socket) => self.shards.send(ShardId(0), ToShard::Listen(socket)),
+            Err(error) => {
+                tracing::error!(%error, "no client socket");
+                self.exit = Some(10);
+            }
+        }
+    }
+
+    fn send_message(&mut self, to: Destination, srvid: Srvid, data: Vec<u8>) {
+        let here = match to {
+            Destination::Node(pnn) => pnn == self.pnn(),
+            Destination::BroadcastActive => !self.plane.cx().state().is_inactive(),
+            Destination::Current | Destination::BroadcastAll | Destination::BroadcastConnected => {
+                true
+            }
+            _ => false,
+        };
+        if here {
+            // One shard delivers to the receivers of all, so that messages keep their order.
+            let data = data.into();
+            self.shards.send(ShardId(0), ToShard::Deliver { srvid, data });
+        }
+    }
+
+    fn pnn(&self) -> Pnn {
+        self.plane.cx().state().pnn()
+    }
+
+    /// A control to a node: to this one it becomes a request, others are not reached yet.
+    fn send_control(&mut self, token: Option<Token>, control: OutgoingControl) {
+        if control.to == self.pnn() {
+            return self.request_own(token, control);
+        }
+        if let Some(token) = token {
+            self.outcome(token, Outcome::Reply(Err(ControlFailure::Disconnected)));
+        }
+    }
+
+    fn change_registry(
+        &mut self,
+        change: RegistryChange,
+        then: impl FnOnce(&mut Self, bool) + 'static,
+    ) {
+        let order = move || ringmaster_dataplane::shard::message::Order::Registry(change);
+        self.shards.order(order, then);
+    }
+
+    fn shard_says(&mut self, message: FromShard) {
+        match message {
+            FromShard::Ack { token, done, .. } => {
+                if let Some(then) = self.shards.acknowledged(token, done) {
+                    then(self);
+                }
+            }
+            FromShard::Connected(client) => self.connected(client),
+            FromShard::Gone(id) => self.gone(id),
+            FromShard::Control(control) => self.client_control(control),
+            // Local receivers have been served; other nodes are not reached yet.
+            FromShard::Message { .. } | FromShard::Tunnel { .. } | FromShard::NodePacket { .. } => {
+            }
+            FromShard::ControlMessage { srvid, data } => {
+                self.event(|cx| controls::message(cx, srvid, data.to_vec()));
+            }
+            FromShard::UpdateRecord { shard, token, .. } => {
+                let status = -1;
+                self.shards.send(shard, ToShard::ControlDone { token, status });
+            }
+            FromShard::ForceRecovery { reason } => {
+                tracing::warn!(reason, "forcing a recovery");
+                self.event(|cx| {
+                    cx.state_mut().recovery_mode = ringmaster_protocol::process::RecMode::Active;
+                });
+            }
+            FromShard::Broken { db, error } => {
+                tracing::error!(%db, %error, "database is broken here; a recovery rebuilds it");
+                self.event(|cx| {
+                    let mut state = cx.state_mut();
+                    state.recovery_mode = ringmaster_protocol::process::RecMode::Active;
+                    if let Some(db) = state.database_mut(db) {
+                        db.invalid_records = true;
+                    }
+                });
+            }
+            FromShard::Statistics { statistics, .. } => self.statistics.push(*statistics),
+            FromShard::Stopped { shard, error } => {
+                if let Some(error) = error {
+                    tracing::error!(shard = shard.0, error, "shard has ended; so does the daemon");
+                    self.exit = Some(1);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Opened(db, opened) => self.opened(db, opened),
+            Report::Sent(Sent::Message { to, srvid, data }) => {
+                self.send_message(Destination::Node(to), srvid, data);
+            }
+            Report::Sent(Sent::Control { to, opcode, data }) => {
+                let control = OutgoingControl {
+                    to,
+                    opcode,
+                    srvid: Srvid(0),
+                    flags: ringmaster_protocol::control_packet::ControlFlags::NOREPLY,
+                    client: None,
+                    data,
+                    timeout_s: 0,
+                };
+                self.send_control(None, control);
+            }
+            Report::JobDone(number, outcome) => self.job_done(number, outcome),
+            Report::Outcome(token, outcome) => self.outcome(token, outcome),
+            Report::LockLost => self.event(|cx| cx.state_mut().lock_held = false),
+            Report::EventdGone => {
+                tracing::error!("event daemon went away - exiting");
+                self.exit = Some(1);
+            }
+            Report::Shutdown(status) => {
+                self.event(|cx| ringmaster_control::node::lifecycle::shutdown(cx, status));
+            }
+            Report::Reopen => crate::logging::reopen(),
+        }
+    }
+}
+
+/// Databases of this node in the persistent directory, sorted.
+fn list_persistent(folder: &std::path::Path, pnn: Pnn) -> Result<Vec<String>, String> {
+    let failed = |error: std::io::Error| format!("cannot list {}: {error}", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        match ringmaster_storage::ltdb::database_of_file(name, pnn) {
+            Some(database) => names.push(database.to_owned()),
+            None => tracing::info!(name, "Ignoring persistent database"),
+        }
+    }
+    names.sort();
+    Ok(names)
+}

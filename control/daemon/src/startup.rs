@@ -1,0 +1,360 @@
+//! From the command line to a running driver.
+//!
+//! Role: phase A of C's start (everything that can fail before the daemon detaches) and the
+//! building of all parts. Order and failures: `docs/spec/cluster-semantics.md` 1.1.
+//! Invariants
+//! - Every failure is one line that names file, value and remedy, and C's exit status.
+//! - Detaching is a new process image, before any thread exists.
+//!
+//! Origin: `ctdb/server/ctdbd.c`.
+
+mod configuration;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    io::Read,
+    net::{SocketAddr, TcpListener},
+    process::{Command, ExitCode, Stdio},
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ringmaster_control::{
+    config::{
+        Paths, Settings,
+        native_conf::{NativeConf, ReactorChoice, Shards as ShardsWanted},
+    },
+    node::{
+        NodePlane, State, lifecycle,
+        state::{Constants, NodeEntry},
+    },
+    plane::Millis,
+};
+use ringmaster_dataplane::shard::{registry::Registry, runtime::CONTROL};
+use ringmaster_protocol::{
+    Pnn,
+    capabilities::Capabilities,
+    node::{NodeAndFlags, NodeFlags, NodeMap},
+    process::{DebugLevel, Timeval},
+    tunable::TunableList,
+};
+use ringmaster_transport::reactor::ReactorKind;
+use tokio::sync::mpsc;
+
+use self::configuration::Configuration;
+use crate::{
+    children::{Children, Eventd, read_nodes},
+    driver::{Driver, REPORTS_MAX, Report},
+    logging,
+    options::{self, HELP, Run, USAGE},
+    pidfile::PidFile,
+    shards::Shards,
+    view::view_of,
+};
+
+/// Set in the image that serves, so that it does not detach again.
+const DETACHED: &str = "RINGMASTER_DETACHED";
+
+/// C's exit statuses.
+const FAILED: u8 = 1;
+const PID_FILE: u8 = 11;
+const TEST_PARENT_GONE: i32 = 32;
+
+/// Port of the node protocol where the services database has none.
+const CTDB_PORT: u16 = 4379;
+
+/// A failure with its exit status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: u8,
+    pub(crate) line: String,
+}
+
+impl Failure {
+    pub(crate) fn new(line: impl Into<String>) -> Self {
+        Self { status: FAILED, line: line.into() }
+    }
+}
+
+pub(crate) fn run(args: &[OsString]) -> ExitCode {
+    let interactive = match options::parse(args) {
+        Run::Help { asked } => {
+            print!("{HELP}");
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+        }
+        Run::Usage => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Run::CheckConfig => return configuration::check(),
+        Run::Interactive => true,
+        Run::Daemon => false,
+    };
+    match start(interactive) {
+        Ok(status) => ExitCode::from(u8::try_from(status & 0xFF).unwrap_or(FAILED)),
+        Err(failure) => {
+            tracing::error!("{}", failure.line);
+            eprintln!("ctdbd: {}", failure.line);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+fn start(interactive: bool) -> Result<i32, Failure> {
+    let paths = Paths::from_environment(|name| std::env::var_os(name))
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let configuration = Configuration::load(paths)?;
+    let detached = std::env::var_os(DETACHED).is_some();
+    if !interactive && !detached {
+        return detach(&configuration.paths);
+    }
+    start_log(&configuration, interactive)?;
+    if detached {
+        // Fails only for a group leader, which has nothing to detach from.
+        let _ = rustix::process::setsid();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the control thread: {error}")))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, serve(configuration))
+}
+
+/// Starts the same program again, in the background, and leaves.
+fn detach(paths: &Paths) -> Result<i32, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
+    let mut command = Command::new(program);
+    command.env(DETACHED, "1");
+    if !paths.is_test_mode() {
+        // In test mode the end of standard input ends the daemon.
+        command.stdin(Stdio::null());
+    }
+    match command.spawn() {
+        Ok(_) => Ok(0),
+        Err(error) => Err(Failure::new(format!("cannot start in the background: {error}"))),
+    }
+}
+
+fn start_log(configuration: &Configuration, interactive: bool) -> Result<(), Failure> {
+    let Configuration { paths, settings, .. } = configuration;
+    let location = if interactive { OsStr::new("file:") } else { &settings.log_location };
+    let test_host = paths.is_test_mode().then(|| {
+        let base = std::env::var_os("CTDB_BASE").unwrap_or_default();
+        let base = std::path::PathBuf::from(base);
+        base.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    });
+    logging::start(location, settings.log_level.number().cast_signed(), test_host)
+        .map_err(Failure::new)
+}
+
+async fn serve(configuration: Configuration) -> Result<i32, Failure> {
+    let Configuration { paths, settings, native, tunables } = configuration;
+    let port = CTDB_PORT;
+    let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
+    let (pnn, _listener) = own_node(&nodes, &settings)?;
+    let pid_file = paths.pidfile(OsStr::new("ctdbd"));
+    let _pid_file = PidFile::create(&pid_file)
+        .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
+    let state = first_state(pnn, &nodes, &settings, &paths, tunables);
+    let view = Arc::new(view_of(&state));
+    let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view)
+        .map_err(|error| Failure::new(format!("cannot start the shards: {error}")))?;
+    let (report, reports) = mpsc::channel(REPORTS_MAX);
+    watch_signals(&report)?;
+    if paths.is_test_mode() {
+        watch_standard_input(report.clone());
+    }
+    let mut children = Children::new(&settings, &paths, port);
+    let eventd = Eventd::start(&paths, report.clone()).await.map_err(Failure::new)?;
+    children.set_eventd(eventd);
+    let mut registry = Registry::new();
+    registry.add_client(CONTROL);
+    let seed = seed();
+    let driver = Driver {
+        plane: NodePlane::new(state, Millis(0), seed),
+        started: Instant::now(),
+        shards,
+        registry,
+        workers: BTreeMap::new(),
+        jobs: std::collections::HashMap::new(),
+        next_job: 0,
+        requests: std::collections::HashMap::new(),
+        next_request: 0,
+        reports,
+        report,
+        children,
+        socket: paths.socket(OsStr::new("ctdbd")),
+        paths,
+        settings,
+        statistics: Vec::new(),
+        actions: std::collections::VecDeque::new(),
+        exit: None,
+    };
+    tracing::info!(pnn = pnn.get(), "CTDB starting on node");
+    let status = driver
+        .run(Box::new(lifecycle::start))
+        .await
+        .map_err(|error| Failure::new(format!("the control thread cannot wait: {error}")))?;
+    tracing::info!("CTDB daemon shutting down");
+    Ok(status)
+}
+
+/// `[dataplane] shards`; by default one for four cores that the process may use, 1 to 8.
+fn shard_count(native: &NativeConf) -> u16 {
+    match native.shards {
+        ShardsWanted::Fixed(count) => count,
+        ShardsWanted::Auto => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            u16::try_from(cores / 4).unwrap_or(u16::MAX).clamp(1, 8)
+        }
+    }
+}
+
+fn reactor_kind(native: &NativeConf) -> ReactorKind {
+    match native.reactor {
+        ReactorChoice::Auto => ReactorKind::Auto,
+        ReactorChoice::Uring => ReactorKind::IoUring,
+        ReactorChoice::Epoll => ReactorKind::Epoll,
+    }
+}
+
+/// Which node this is: the one whose address can be had here.
+fn own_node(nodes: &NodeMap, settings: &Settings) -> Result<(Pnn, TcpListener), Failure> {
+    let wanted = settings.node_address;
+    for node in &nodes.0 {
+        let Some(ip) = node.addr.ip() else { continue };
+        if node.flags.intersects(NodeFlags::DELETED) || wanted.is_some_and(|wanted| wanted != ip) {
+            continue;
+        }
+        match TcpListener::bind(SocketAddr::new(ip, node.addr.port())) {
+            Ok(listener) => return Ok((node.pnn, listener)),
+            Err(error) if wanted.is_some() => {
+                return Err(Failure::new(format!(
+                    "cannot listen on the node address {ip} port {}: {error}",
+                    node.addr.port()
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+    Err(Failure::new(match wanted {
+        Some(address) => format!("node address {address} is not in the nodes list; add it there"),
+        None => "no address of the nodes list can be had on this host; \
+                 set `node address` in [cluster]"
+            .to_owned(),
+    }))
+}
+
+fn first_state(
+    pnn: Pnn,
+    nodes: &NodeMap,
+    settings: &Settings,
+    paths: &Paths,
+    tunables: TunableList,
+) -> State {
+    let mut flags = NodeFlags::UNHEALTHY;
+    if settings.start_as_disabled {
+        flags = flags | NodeFlags::PERMANENTLY_DISABLED;
+    }
+    if settings.start_as_stopped {
+        flags = flags | NodeFlags::STOPPED;
+    }
+    let mut capabilities = Capabilities::DEFAULT;
+    if !settings.leader_capability {
+        capabilities = capabilities.without(Capabilities::LEADER);
+    }
+    if !settings.lmaster_capability {
+        capabilities = capabilities.without(Capabilities::LMASTER);
+    }
+    let lock = settings.cluster_lock.as_ref().map(|lock| lock.to_string_lossy().into_owned());
+    let constants = Constants {
+        pnn,
+        daemon_pid: std::process::id().cast_signed(),
+        cluster_lock: lock,
+        leader_timeout_s: settings.leader_timeout_s,
+        failover_disabled: settings.failover_disabled,
+        shutdown_failover_timeout_s: settings.shutdown_failover_timeout_s,
+        shutdown_extra_timeout_s: settings.shutdown_extra_timeout_s,
+        fast_start: paths.is_test_mode(),
+    };
+    let entry = |node: &NodeAndFlags| NodeEntry {
+        pnn: node.pnn,
+        address: node.addr,
+        flags: if node.pnn == pnn {
+            flags
+        } else if node.flags.intersects(NodeFlags::DELETED) {
+            NodeFlags::DISCONNECTED | NodeFlags::DELETED
+        } else {
+            NodeFlags::DISCONNECTED | NodeFlags::UNHEALTHY
+        },
+    };
+    let entries = nodes.0.iter().map(entry).collect();
+    let mut state = State::new(constants, entries, tunables, (wall_clock(), Millis(0)));
+    state.capabilities = capabilities;
+    state.debug_level = DebugLevel(settings.log_level.number().cast_signed());
+    state
+}
+
+fn wall_clock() -> Timeval {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timeval {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        micros: i64::from(since.subsec_micros()),
+    }
+}
+
+/// Generations and server ids have to differ between nodes and starts, nothing more.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    match read {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => u64::from(std::process::id()) << 32 | wall_clock().micros.unsigned_abs(),
+    }
+}
+
+/// SIGTERM ends the daemon in order (C dies at once), SIGHUP opens the log again.
+fn watch_signals(report: &mpsc::Sender<Report>) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Failure::new(format!("cannot watch signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    // Ignored, as C ignores it.
+    let mut user = signal(SignalKind::user_defined1()).map_err(failed)?;
+    let report = report.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let what = tokio::select! {
+                _ = terminate.recv() => Report::Shutdown(0),
+                _ = interrupt.recv() => Report::Shutdown(0),
+                _ = hang_up.recv() => Report::Reopen,
+                _ = user.recv() => continue,
+            };
+            if report.send(what).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Test mode: the end of a pipe on standard input ends the daemon.
+fn watch_standard_input(report: mpsc::Sender<Report>) {
+    let is_pipe = rustix::fs::fstat(std::io::stdin()).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo
+    });
+    if !is_pipe {
+        return;
+    }
+    std::thread::spawn(move || {
+        let mut sink = [0; 256];
+        let mut stdin = std::io::stdin();
+        while stdin.read(&mut sink).is_ok_and(|len| len > 0) {}
+        // Fails only when the daemon is ending.
+        let _ = report.blocking_send(Report::Shutdown(TEST_PARENT_GONE));
+    });
+}
