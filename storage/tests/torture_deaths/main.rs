@@ -31,12 +31,15 @@ const HASH_SIZE: i32 = 7;
 /// A worker that has not ended so long after its time hangs.
 const HANG: Duration = Duration::from_secs(30);
 
+/// A libtdb process that has not ended so long after its time in a damaged file is killed.
+const GRACE: Duration = Duration::from_secs(1);
+
 #[test]
 fn libtdb_locker_process() {
     libtdb::serve_if_locker();
 }
 
-/// A worker process: obeys one `run KIND SEED END WRITER PLAIN DIES TRAVERSES`.
+/// A worker process: obeys one `run KIND SEED END WRITER PLAIN DIES TRAVERSES DAMAGED`.
 #[test]
 fn torture_worker() {
     let Some((path, _, flags)) = libtdb::locker_order() else { return };
@@ -49,6 +52,7 @@ fn torture_worker() {
             plain_changes: number(5) == 1,
             dies: number(6) == 1,
             traverses: number(7) == 1,
+            damaged: number(8) == 1,
         };
         let log = |writer| Log::open(&log_path(&path), writer);
         let random = Random::new(number(2));
@@ -58,7 +62,8 @@ fn torture_worker() {
                 Worker { peer, log: log(writer), random, rules }.run(end)
             }
             "ours" => {
-                let peer = Ours::open(&path, flags);
+                let mut peer = Ours::open(&path, flags);
+                peer.damaged = rules.damaged;
                 Worker { peer, log: log(writer), random, rules }.run(end)
             }
             _ => two_threads(&path, flags, [log(writer), log(writer + 1)], random, rules, end),
@@ -76,13 +81,15 @@ fn two_threads(
     rules: Rules,
     end: SystemTime,
 ) -> u64 {
-    let first = Ours::open(path, flags);
+    let mut first = Ours::open(path, flags);
+    first.damaged = rules.damaged;
     let database = first.database();
     let [log, second_log] = logs;
     let seed = random.below(u64::MAX);
     std::thread::scope(|scope| {
         let second = scope.spawn(|| {
-            let (peer, random) = (Ours::second(&database), Random::new(seed));
+            let (mut peer, random) = (Ours::second(&database), Random::new(seed));
+            peer.damaged = rules.damaged;
             Worker { peer, log: second_log, random, rules }.run(end)
         });
         let did = Worker { peer: first, log, random, rules }.run(end);
@@ -103,8 +110,18 @@ fn seconds() -> u64 {
 #[derive(Clone, Copy)]
 struct Mode {
     flags: i32,
-    /// SIGKILL from outside, anywhere; then all changes are transactions.
-    killed_anywhere: bool,
+    killed: Killed,
+}
+
+/// Who dies, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    /// By their own hand, while they hold locks, between changes.
+    Harmlessly,
+    /// Anybody, anywhere; all changes are transactions.
+    Anywhere,
+    /// libtdb processes, anywhere, also in the middle of a store: the file is damaged by it.
+    InTheMiddle,
 }
 
 struct Crew {
@@ -123,13 +140,15 @@ impl Crew {
         let mut locker = Locker::start_as("torture_worker", &self.path, HASH_SIZE, self.mode.flags);
         self.writers += 2;
         let mutexes = self.mode.flags & flag::MUTEX_LOCKING != 0;
-        let dies = !self.mode.killed_anywhere && kind != "threads";
+        let dies = self.mode.killed == Killed::Harmlessly && kind != "threads";
         let traverses = kind != "libtdb" || !mutexes;
         let end = self.end.duration_since(UNIX_EPOCH).unwrap().as_millis();
         let (seed, writer) = (self.random.below(u64::MAX), self.writers);
-        let plain = u8::from(!self.mode.killed_anywhere);
+        let plain = u8::from(self.mode.killed != Killed::Anywhere);
+        let damaged = u8::from(self.mode.killed == Killed::InTheMiddle);
         let (dies, traverses) = (u8::from(dies), u8::from(traverses));
-        locker.send(&format!("run {kind} {seed} {end} {writer} {plain} {dies} {traverses}"));
+        let rules = format!("{plain} {dies} {traverses} {damaged}");
+        locker.send(&format!("run {kind} {seed} {end} {writer} {rules}"));
         self.workers.push((kind, locker));
     }
 
@@ -138,10 +157,13 @@ impl Crew {
         while !self.workers.is_empty() {
             std::thread::sleep(Duration::from_millis(5));
             let running = SystemTime::now() < self.end;
-            if running && self.mode.killed_anywhere && self.random.one_in(10) {
+            if running && self.mode.killed != Killed::Harmlessly && self.random.one_in(10) {
                 let bound = u64::try_from(self.workers.len()).unwrap();
                 let victim = usize::try_from(self.random.below(bound)).unwrap();
-                self.workers[victim].1.kill();
+                let (kind, locker) = &mut self.workers[victim];
+                if self.mode.killed == Killed::Anywhere || *kind == "libtdb" {
+                    locker.kill();
+                }
             }
             for _ in 0..self.workers.len() {
                 let (kind, locker) = self.workers.remove(0);
@@ -166,6 +188,9 @@ impl Crew {
             Some(status) => panic!("a worker ({kind}) ended with {status}"),
             None => {
                 let late = SystemTime::now().duration_since(self.end).unwrap_or_default();
+                if self.mode.killed == Killed::InTheMiddle && kind == "libtdb" && late > GRACE {
+                    locker.kill(); // it may walk a broken chain for ever
+                }
                 assert!(late < HANG, "{kind} hangs: {}{}", locker.whereabouts(), self.locks());
                 self.workers.push((kind, locker));
             }
@@ -218,10 +243,19 @@ fn torture(name: &str, mode: Mode) {
 
     let options = OpenOptions::existing(Flags::from_bits(mode.flags.cast_unsigned()));
     let mut ours = open(&path, &options).unwrap();
+    if mode.killed == Killed::InTheMiddle {
+        let (operations, deaths, verdict) = (crew.operations, crew.deaths, ours.check(|_, _| true));
+        println!("{name}: {operations} operations, {deaths} deaths, then {verdict:?}");
+        // What a recovery does with such a file: everything out, the records of the cluster in.
+        ours.wipe().unwrap();
+        ours.check(|_, _| true).unwrap();
+        assert_eq!(anchor.run("check"), "ok");
+        return;
+    }
     let libtdb_says = anchor.run("check");
     let we_say = ours.check(|_, _| true);
     assert_eq!(libtdb_says == "ok", we_say.is_ok(), "libtdb: {libtdb_says}, ours: {we_say:?}");
-    if mode.killed_anywhere {
+    if mode.killed == Killed::Anywhere {
         // Commits that were cut short leak space (spec 7.8).
         ours.repair(Instant::now() + HANG).unwrap();
         assert_eq!(anchor.run("check"), "ok");
@@ -248,22 +282,30 @@ fn torture(name: &str, mode: Mode) {
 #[test]
 fn volatile_file_with_byte_ranges_keeps_everything_that_was_done() {
     let flags = flag::CLEAR_IF_FIRST | flag::INCOMPATIBLE_HASH | flag::VOLATILE | flag::NOSYNC;
-    torture("volatile, ranges", Mode { flags, killed_anywhere: false });
+    torture("volatile, ranges", Mode { flags, killed: Killed::Harmlessly });
 }
 
 #[test]
 fn volatile_file_with_mutexes_keeps_everything_that_was_done() {
     let flags = flag::CLEAR_IF_FIRST | flag::MUTEX_LOCKING | flag::VOLATILE | flag::NOSYNC;
-    torture("volatile, mutexes", Mode { flags, killed_anywhere: false });
+    torture("volatile, mutexes", Mode { flags, killed: Killed::Harmlessly });
 }
 
 #[test]
 fn persistent_file_with_byte_ranges_keeps_every_commit_whoever_is_killed() {
-    torture("persistent, ranges", Mode { flags: flag::DEFAULT, killed_anywhere: true });
+    torture("persistent, ranges", Mode { flags: flag::DEFAULT, killed: Killed::Anywhere });
 }
 
 #[test]
 fn persistent_file_with_mutexes_keeps_every_commit_whoever_is_killed() {
     let flags = flag::MUTEX_LOCKING | flag::NOSYNC;
-    torture("persistent, mutexes", Mode { flags, killed_anywhere: true });
+    torture("persistent, mutexes", Mode { flags, killed: Killed::Anywhere });
+}
+
+#[test]
+fn file_that_dying_libtdb_processes_damage_harms_none_of_ours() {
+    for (name, mutexes) in [("damaged, ranges", 0), ("damaged, mutexes", flag::MUTEX_LOCKING)] {
+        let flags = flag::CLEAR_IF_FIRST | flag::INCOMPATIBLE_HASH | flag::VOLATILE | mutexes;
+        torture(name, Mode { flags: flags | flag::NOSYNC, killed: Killed::InTheMiddle });
+    }
 }

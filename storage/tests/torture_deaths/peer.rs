@@ -48,6 +48,8 @@ fn refused(result: Result<(), TdbError>) -> Result<(), Refused> {
     match result {
         Ok(()) => Ok(()),
         Err(TdbError(error::LOCK | error::NOLOCK)) => Err(Refused),
+        // Only in a damaged file; libtdb is not what is tested there.
+        Err(TdbError(error::CORRUPT | error::IO)) => Err(Refused),
         Err(error) => panic!("libtdb: {error:?}"),
     }
 }
@@ -113,6 +115,8 @@ pub struct Ours {
     ring: Option<FutexRing>,
     /// Which kind of wait the next busy chain gets.
     turn: u32,
+    /// The file may be damaged by others.
+    pub damaged: bool,
 }
 
 impl Ours {
@@ -127,7 +131,7 @@ impl Ours {
 
     fn with(handle: Handle) -> Self {
         let ring = if handle.database().mutexes().is_some() { FutexRing::new() } else { None };
-        Self { handle, session: None, ring, turn: 0 }
+        Self { handle, session: None, ring, turn: 0, damaged: false }
     }
 
     pub fn database(&self) -> Arc<Database> {
@@ -175,10 +179,12 @@ impl Ours {
     }
 }
 
+/// A damaged file gives an error and nothing worse, and only where damage was done.
 #[track_caller]
-fn done<T>(result: Result<T, AccessError>) -> Result<T, Refused> {
+fn done<T, E: std::fmt::Debug>(result: Result<T, E>, damaged: bool) -> Result<T, Refused> {
     match result {
         Ok(value) => Ok(value),
+        Err(_) if damaged => Err(Refused),
         Err(error) => panic!("ours: {error:?}"),
     }
 }
@@ -190,24 +196,24 @@ impl Peer for Ours {
             Some(session) => session.fetch(&self.handle, key, &mut value),
             None => self.handle.fetch(key, &mut value),
         };
-        done(found).map(|found| found.then_some(value))
+        done(found, self.damaged).map(|found| found.then_some(value))
     }
     fn store(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refused> {
         let stored = match &mut self.session {
             Some(session) => session.store(&self.handle, key, &[value], StoreMode::Replace),
             None => self.handle.store(key, &[value], StoreMode::Replace),
         };
-        done(stored).map(|_| ())
+        done(stored, self.damaged).map(|_| ())
     }
     fn delete(&mut self, key: &[u8]) -> Result<(), Refused> {
         let deleted = match &mut self.session {
             Some(session) => session.delete(&self.handle, key),
             None => self.handle.delete(key),
         };
-        done(deleted).map(|_| ())
+        done(deleted, self.damaged).map(|_| ())
     }
     fn append(&mut self, key: &[u8], more: &[u8]) -> Result<(), Refused> {
-        done(self.handle.append(key, more)).map(|_| ())
+        done(self.handle.append(key, more), self.damaged).map(|_| ())
     }
     fn lock(&mut self, key: &[u8]) -> Result<(), Refused> {
         let chain = self.handle.database().chain_of(key);
@@ -217,16 +223,16 @@ impl Peer for Ours {
                 Ok(Some(())) => return Ok(()),
                 Ok(None) => {}
                 Err(AccessError::NeedsRecovery) => {
-                    self.handle.recover().unwrap();
+                    done(self.handle.recover(), self.damaged)?;
                     continue;
                 }
-                Err(error) => panic!("ours: {error:?}"),
+                Err(error) => return done(Err(error), self.damaged),
             }
             match self.wait_for(chain) {
                 Ok(true) => return Ok(()),
                 Ok(false) => std::thread::yield_now(),
-                Err(AccessError::NeedsRecovery) => self.handle.recover().unwrap(),
-                Err(error) => panic!("ours: {error:?}"),
+                Err(AccessError::NeedsRecovery) => done(self.handle.recover(), self.damaged)?,
+                Err(error) => return done(Err(error), self.damaged),
             }
         }
     }
@@ -239,13 +245,14 @@ impl Peer for Ours {
             visit(key, value);
             true
         });
-        done(visited).map(|_| ())
+        done(visited, self.damaged).map(|_| ())
     }
     fn with_everything(&mut self, work: &mut dyn FnMut()) -> Result<(), Refused> {
-        done(self.handle.with_all_records(LockKind::Write, |_| {
+        let worked = self.handle.with_all_records(LockKind::Write, |_| {
             work();
             Ok(())
-        }))
+        });
+        done(worked, self.damaged)
     }
     fn begin(&mut self) -> Result<(), Refused> {
         match self.handle.start_transaction(Wait::Yes) {
@@ -253,7 +260,7 @@ impl Peer for Ours {
                 self.session = session;
                 self.session.is_some().then_some(()).ok_or(Refused)
             }
-            Err(error) => panic!("ours: {error:?}"),
+            Err(error) => done(Err(error), self.damaged),
         }
     }
     fn commit(&mut self) -> Result<(), Refused> {
@@ -261,7 +268,7 @@ impl Peer for Ours {
         match session.finish(&mut self.handle, Instant::now() + COMMIT_PATIENCE) {
             Ok(()) => Ok(()),
             Err(TransactionError::Busy) => Err(Refused),
-            Err(error) => panic!("ours: {error:?}"),
+            Err(error) => done(Err(error), self.damaged),
         }
     }
     fn cancel(&mut self) {
