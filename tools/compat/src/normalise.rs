@@ -44,7 +44,9 @@ impl Extra {
 /// Patterns replaced in every output. In a pattern `A` is an upper-case letter, `a` a lower-case
 /// one, `9` a digit, `#` one or more digits, `_` a digit or a blank, `\` takes the next character
 /// literally; all else stands for itself.
-const ALWAYS: [(&str, &str); 11] = [
+const ALWAYS: [(&str, &str); 13] = [
+    ("#.#.#-Debi\\an", "<samba version>"),
+    ("#.#.#-Ringm\\aster", "<samba version>"),
     ("9999-99-99T99:99:99.999999", "<timestamp>"),
     ("_9.999 Aaa Aaa _9 99:99:99 9999", "<duration> <time>"),
     ("Aaa Aaa _9 99:99:99 9999", "<time>"),

@@ -44,6 +44,17 @@ pub fn unsigned32(word: &OsStr) -> Option<u32> {
     u32::try_from(low).ok()
 }
 
+/// As [`unsigned32`], but only decimal digits count: `0x10` is 0.
+#[must_use]
+pub fn decimal32(word: &OsStr) -> Option<u32> {
+    let word = word.to_string_lossy();
+    let word = word.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    let word = word.strip_prefix('+').unwrap_or(word);
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let number: u64 = word[..end].parse().ok()?;
+    u32::try_from(number & u64::from(u32::MAX)).ok()
+}
+
 /// C's `atoi`: decimal digits, 0 without any, cut to 32 bits.
 #[must_use]
 pub fn atoi(word: &OsStr) -> i32 {
@@ -132,6 +143,9 @@ mod tests {
         assert_eq!(number(" 22x"), Some(22));
         assert_eq!(number("0xg"), Some(0), "the digit before the x counts");
         assert_eq!((number(""), number("x"), number("-1")), (None, None, None));
+        assert_eq!(decimal32(OsStr::new("010x")), Some(10));
+        assert_eq!(decimal32(OsStr::new("0x10")), Some(0));
+        assert_eq!(decimal32(OsStr::new("x")), None);
     }
 
     #[test]

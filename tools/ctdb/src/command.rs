@@ -88,6 +88,8 @@ pub struct Command {
     pub run: Run,
     /// In the usage text of the 4.17 tool. The others are shown to people only.
     pub classic: bool,
+    /// Wrong arguments show the line of this command instead (an accident of C's).
+    pub usage_of: Option<&'static str>,
     /// A wrong number of arguments prints the list of all commands (an accident of C's).
     pub misuse_lists_all: bool,
 }
@@ -105,8 +107,16 @@ impl Command {
             effect: Effect::Act,
             run,
             classic: true,
+            usage_of: None,
             misuse_lists_all: false,
         }
+    }
+
+    /// See [`Command::usage_of`].
+    #[must_use]
+    pub const fn usage_of(mut self, name: &'static str) -> Self {
+        self.usage_of = Some(name);
+        self
     }
 
     /// Takes between `min` and `max` arguments, written like this in the usage text.

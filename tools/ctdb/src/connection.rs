@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use ringmaster_client::{Client, ConnectError};
 
 use crate::command::Failure;
-use crate::commands::node::{nodes_unreadable, read_nodes};
+use crate::commands::node::read_nodes;
 use crate::tool::Tool;
 
 /// Connects to the daemon of this node.
@@ -26,21 +26,19 @@ pub(crate) fn open(tool: &mut Tool<'_>) -> Result<Client, Failure> {
         }
         let path = socket.display();
         tool.output.complain(format_args!("Failed to connect to CTDB daemon ({path})"));
-        for line in advice(tool) {
-            tool.output.complain(line);
-        }
+        advise(tool);
         Failure::Status(1)
     })
 }
 
 /// Nothing when an address of the nodes file is ours: then the daemon is just not running.
-fn advice(tool: &Tool<'_>) -> Vec<String> {
-    let question = "Is this node part of CTDB cluster?".to_owned();
+fn advise(tool: &mut Tool<'_>) {
     match read_nodes(tool) {
-        None => vec![nodes_unreadable(tool), question],
-        Some(list) if list.nodes.iter().filter_map(|node| node.address).any(is_local) => Vec::new(),
-        Some(_) => vec!["Failed to detect PNN of the current node.".to_owned(), question],
+        Some(list) if list.nodes.iter().filter_map(|node| node.address).any(is_local) => return,
+        Some(_) => tool.output.complain("Failed to detect PNN of the current node."),
+        None => {}
     }
+    tool.output.complain("Is this node part of CTDB cluster?");
 }
 
 /// An address is local when it can be bound.

@@ -235,11 +235,15 @@ pub struct BadOption {
 /// Reads `arguments` (without the program name).
 ///
 /// `posix_order`: the environment asks for POSIX order (`POSIXLY_CORRECT` or `POSIX_ME_HARDER`
-/// is set): the first word ends the options.
+/// is set): the first word ends the options. That word is the program's name, which the C tool
+/// shows to popt, so that no option is recognised at all.
 ///
 /// # Errors
 /// The first argument that popt refuses.
 pub fn parse(arguments: &[OsString], posix_order: bool) -> Result<Parsed, BadOption> {
+    if posix_order {
+        return Ok(Parsed::Run { options: Options::default(), words: arguments.to_vec() });
+    }
     let mut scan = Scan { arguments, next: 0 };
     let mut options = Options::default();
     let mut words = Vec::new();
@@ -253,10 +257,6 @@ pub fn parse(arguments: &[OsString], posix_order: bool) -> Result<Parsed, BadOpt
             [b'-', _, ..] => {}
             _ => {
                 words.push(argument.clone());
-                if posix_order {
-                    words.extend_from_slice(&arguments[scan.next..]);
-                    break;
-                }
                 continue;
             }
         }
@@ -474,8 +474,8 @@ mod tests {
     }
 
     #[test]
-    fn posix_order_ends_the_options_at_the_first_word() {
-        let arguments = ["ip", "-v"].map(OsString::from);
+    fn posix_order_leaves_no_options_at_all() {
+        let arguments = ["-v", "ip"].map(OsString::from);
         let parsed = parse(&arguments, true).unwrap();
         let words = arguments.to_vec();
         assert_eq!(parsed, Parsed::Run { options: Options::default(), words });

@@ -22,7 +22,6 @@ use crate::command::Failure;
 use crate::output::Output;
 use crate::tool::Tool;
 
-const ETIMEDOUT: i32 = 110;
 /// Requests on their way at one time when many are sent.
 const BATCH: usize = 1000;
 /// "As long as it takes", for a library that wants a number.
@@ -54,6 +53,15 @@ impl Refused {
     #[must_use]
     pub fn explain_with(self, status: u8, text: impl Display) -> Failure {
         if self.closed { Failure::Status(1) } else { Failure::with_status(status, text) }
+    }
+}
+
+impl From<&ControlError> for Refused {
+    fn from(error: &ControlError) -> Self {
+        match error {
+            ControlError::Connection(_) => Self { code: 1, closed: true },
+            _ => Self { code: error.errno(), closed: false },
+        }
     }
 }
 
@@ -131,7 +139,8 @@ impl<'a> Session<'a> {
         answer.map_err(|error| self.refused(C::OPCODE, node, &error))
     }
 
-    /// Asks several nodes at once. Answers in the order of the nodes.
+    /// Asks several nodes at once. Answers in the order of the nodes. Unlike with
+    /// [`Session::control`], a failure is not reported: C's tool says what it means for the whole.
     pub fn control_all<C, T>(
         &mut self,
         nodes: &[u32],
@@ -143,18 +152,15 @@ impl<'a> Session<'a> {
         let timeout = self.timeout();
         let mut answers = Vec::with_capacity(nodes.len());
         if timeout.is_zero() {
-            answers.extend(nodes.iter().map(|node| (*node, Err(timed_out::<C>(*node)))));
+            answers.extend(nodes.iter().map(|node| Err(timed_out::<C>(*node))));
         } else {
             let pnns: Vec<Pnn> = nodes.iter().filter_map(|node| Pnn::new(*node)).collect();
             let options = ControlOptions::timeout(timeout);
-            self.client.control_each::<C>(&pnns, request, options, |pnn, answer| {
-                answers.push((pnn.get(), answer));
+            self.client.control_each::<C>(&pnns, request, options, |_pnn, answer| {
+                answers.push(answer);
             });
         }
-        let judge = |(node, answer): (u32, Result<T, ControlError>)| {
-            answer.map_err(|error| self.refused(C::OPCODE, node, &error))
-        };
-        answers.into_iter().map(judge).collect()
+        answers.into_iter().map(|answer| answer.map_err(|error| Refused::from(&error))).collect()
     }
 
     /// Sends one node many requests at once and counts those that fail, without a word about any.
@@ -184,13 +190,13 @@ impl<'a> Session<'a> {
     pub fn refused(&mut self, control: ControlOpcode, node: u32, error: &ControlError) -> Refused {
         let (name, code) = (control_name(control), error.errno());
         match error {
-            ControlError::Connection(_) => return Refused { code: 1, closed: true },
+            ControlError::Connection(_) => {}
             ControlError::Failed { .. } | ControlError::Malformed { .. } => {
                 self.complain(format_args!("Control {name} failed, ret={code}"));
             }
             _ => self.complain(format_args!("Control {name} failed to node {node}, ret={code}")),
         }
-        Refused { code, closed: false }
+        error.into()
     }
 
     /// Hears the leader's broadcasts from now on, as C's tool does in every run.
@@ -339,7 +345,7 @@ impl<'a> Session<'a> {
     }
 
     /// Tells the recovery daemons of `nodes` to hold something back for `seconds` (0: no longer),
-    /// and waits until each has answered.
+    /// and waits until each has answered, or the time limit has passed.
     ///
     /// # Errors
     /// [`HoldError`].
@@ -376,7 +382,8 @@ impl<'a> Session<'a> {
         while !waiting.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = self.await_message(reply_id, left).map_err(HoldError::Refused)?;
-            let answer = answer.ok_or(HoldError::TimedOut)?;
+            // C goes on without those who do not answer: who is stuck does no harm meanwhile.
+            let Some(answer) = answer else { break };
             // A number of a node, or a negative errno.
             let Some(answer) = answer.first_chunk::<4>().map(|raw| i32::from_le_bytes(*raw)) else {
                 continue;
@@ -393,8 +400,6 @@ impl<'a> Session<'a> {
 pub enum HoldError {
     /// A request of ours failed.
     Refused(Refused),
-    /// Not everybody answered in time.
-    TimedOut,
     /// Somebody answered with this negative errno.
     Failed(i32),
 }
@@ -405,8 +410,7 @@ impl HoldError {
     pub fn status(self) -> u8 {
         match self {
             Self::Refused(refused) => refused.status(),
-            Self::TimedOut => Failure::status_of(ETIMEDOUT),
-            Self::Failed(code) => Failure::status_of(-code),
+            Self::Failed(_) => 1,
         }
     }
 }

@@ -137,6 +137,7 @@ pub static COMMANDS: &[Command] = &[
     new("recover", "force recovery", Any(cluster::recover))
         .about("Asks the leader for a recovery of the databases and waits until it is over."),
     new("sync", "run ip reallocation (deprecated)", Any(address::ipreallocate))
+        .usage_of("ipreallocate")
         .about("The same as ipreallocate."),
     new("ipreallocate", "run ip reallocation", Any(address::ipreallocate))
         .about("Asks the leader to distribute the public addresses anew, and waits until it has."),

@@ -9,7 +9,7 @@
 use crate::command::Command;
 use crate::options::{OPTIONS, OptionSpec, Origin};
 use crate::page::Page;
-use crate::table::COMMANDS;
+use crate::table::{self, COMMANDS};
 
 /// `--usage`, as popt breaks it into lines.
 const SYNOPSIS: &str = "\
@@ -67,7 +67,7 @@ pub fn everything(page: &mut Page, people: bool) {
 pub fn command(page: &mut Page, command: &Command) {
     synopsis(page);
     page.line("\nCommands:");
-    line(page, command);
+    line(page, command.usage_of.and_then(table::find).unwrap_or(command));
 }
 
 fn line(page: &mut Page, command: &Command) {

@@ -16,4 +16,4 @@ pub use format::{
 };
 pub use query::{getpid, leader, listnodes, nodestatus, ping, pnn, runstate, status, uptime};
 
-pub(crate) use query::{nodes_unreadable, read_nodes};
+pub(crate) use query::read_nodes;

@@ -13,7 +13,7 @@ use ringmaster_protocol::connection::Connection;
 use ringmaster_protocol::control::kinds;
 use serde::Serialize;
 
-use crate::arguments::{address, text, unsigned32};
+use crate::arguments::{address, decimal32, text};
 use crate::command::{Failure, Key, Outcome, key};
 use crate::fields;
 use crate::output::Report;
@@ -89,7 +89,7 @@ impl Report for Tickles {
 pub fn gettickles(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let ip = address(&arguments[0])?;
     let port = match arguments.get(1) {
-        Some(word) => unsigned32(word).ok_or(Failure::BAD_NUMBER)?,
+        Some(word) => decimal32(word).ok_or(Failure::BAD_NUMBER)?,
         // Port 0 stands for all of them.
         None => 0,
     };

@@ -193,10 +193,16 @@ pub fn reloadips(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let map = session.nodemap()?;
     let wanted = node_list(arguments.first().map(OsString::as_os_str), &map, session.target)?;
     let everybody = connected(&map);
+    let wanted: Vec<u32> =
+        wanted.nodes().iter().copied().filter(|node| everybody.contains(node)).collect();
+    if wanted.is_empty() {
+        // C's own words for a list of nodes without any.
+        return Err(Failure::new("Memory allocation error"));
+    }
     let seconds = hold_seconds(session);
     hold_takeover_runs(session, &everybody, seconds)
         .map_err(|status| Failure::with_status(status, "Failed to disable takeover runs"))?;
-    let answers = session.control_all::<kinds::ReloadPublicIps, ()>(wanted.nodes(), &());
+    let answers = session.control_all::<kinds::ReloadPublicIps, ()>(&wanted, &());
     if answers.iter().any(Result::is_err) {
         session.complain("Failed to reload IPs on some nodes.");
     }
@@ -206,11 +212,7 @@ pub fn reloadips(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
 }
 
 fn hold_takeover_runs(session: &mut Session<'_>, nodes: &[u32], seconds: u32) -> Result<(), u8> {
-    let what = Srvid::DISABLE_TAKEOVER_RUNS;
-    session.hold(what, "DISABLE_TAKEOVER_RUNS", nodes, seconds).map_err(|error| {
-        if error == HoldError::TimedOut {
-            session.complain("Timed out waiting to disable takeover runs");
-        }
-        error.status()
-    })
+    session
+        .hold(Srvid::DISABLE_TAKEOVER_RUNS, "DISABLE_TAKEOVER_RUNS", nodes, seconds)
+        .map_err(HoldError::status)
 }

@@ -29,9 +29,10 @@ pub fn ip(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let mut list = sorted(list);
     let mut public_ips = Vec::with_capacity(list.len());
     for entry in list.drain(..) {
-        // With `all`, who serves an address knows its interfaces best.
-        let node = entry.pnn.filter(|_| all).map_or(target, |pnn| pnn.get());
-        let info = session.control::<kinds::GetPublicIpInfo, _>(node, &entry.addr).ok();
+        // With `all`, who serves an address knows its interfaces; if nobody does, nobody is asked.
+        let node = if all { entry.pnn.map(|pnn| pnn.get()) } else { Some(target) };
+        let info = node
+            .and_then(|node| session.control::<kinds::GetPublicIpInfo, _>(node, &entry.addr).ok());
         public_ips.push(public_address(&entry, info.as_ref()));
     }
     let verbose = session.tool.options.verbose;
@@ -45,7 +46,11 @@ fn addresses_of_all(session: &mut Session<'_>) -> Result<Vec<PublicIp>, Failure>
     let map = session.nodemap()?;
     let mut all: BTreeMap<String, PublicIp> = BTreeMap::new();
     for node in active(&map) {
-        for entry in session.control::<kinds::GetPublicIps, _>(node, &())?.0 {
+        // Whatever the reason, C exits with 1 here.
+        let list = session
+            .control::<kinds::GetPublicIps, _>(node, &())
+            .map_err(|_reported| Failure::Status(1))?;
+        for entry in list.0 {
             let serves = entry.pnn.is_some_and(|pnn| pnn.get() == node);
             let known = all.entry(entry.addr.to_string()).or_insert(entry);
             if serves {

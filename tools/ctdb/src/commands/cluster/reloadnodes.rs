@@ -9,11 +9,13 @@
 
 use std::ffi::OsString;
 
+use ringmaster_control::config::nodes::Node;
 use ringmaster_protocol::control::kinds;
-use ringmaster_protocol::node::{NodeFlags, NodeMap};
-use ringmaster_protocol::{Pnn, Srvid};
+use ringmaster_protocol::node::{NodeAndFlags, NodeFlags, NodeMap};
+use ringmaster_protocol::{Pnn, SockAddr, Srvid};
 
 use crate::command::{Failure, Outcome};
+use crate::commands::node::read_nodes;
 use crate::session::{HoldError, Session, connected};
 
 /// Seconds that recoveries are held back while the files are read.
@@ -61,18 +63,14 @@ fn compare(map: &NodeMap, file: &NodeMap) -> Vec<Finding> {
                         "WARNING: Node {pnn} is disconnected. You MUST fix this node manually!"
                     )));
                 }
-                match (was_deleted, is_deleted) {
-                    (false, true) if gone => {
-                        findings.push(Finding::Change(format!("Node {pnn} is DELETED")));
+                if is_deleted {
+                    findings.push(Finding::Change(format!("Node {pnn} is DELETED")));
+                    if !gone {
+                        let line = format!("ERROR: Node {pnn} is still connected");
+                        findings.push(Finding::Error(line));
                     }
-                    (false, true) => {
-                        findings
-                            .push(Finding::Error(format!("ERROR: Node {pnn} is still connected")));
-                    }
-                    (true, false) => {
-                        findings.push(Finding::Change(format!("Node {pnn} is UNDELETED")));
-                    }
-                    _ => {}
+                } else if was_deleted {
+                    findings.push(Finding::Change(format!("Node {pnn} is UNDELETED")));
                 }
             }
             (None, None) => {}
@@ -81,17 +79,13 @@ fn compare(map: &NodeMap, file: &NodeMap) -> Vec<Finding> {
     findings
 }
 
-/// Two nodes files are the same list.
+/// Two nodes files are the same list. Where deleted nodes once lived does not matter.
 fn same_list(a: &NodeMap, b: &NodeMap) -> bool {
-    let deleted = |flags: NodeFlags| flags.contains(NodeFlags::DELETED);
+    let deleted = |node: &NodeAndFlags| node.flags.contains(NodeFlags::DELETED);
     a.0.len() == b.0.len()
         && a.0.iter().zip(&b.0).all(|(a, b)| {
-            a.pnn == b.pnn && deleted(a.flags) == deleted(b.flags) && a.addr.same_ip(&b.addr)
+            a.pnn == b.pnn && deleted(a) == deleted(b) && (deleted(a) || a.addr.same_ip(&b.addr))
         })
-}
-
-fn forbidden() -> Failure {
-    Failure::new("ERROR: Nodes will not be reloaded due to previous error")
 }
 
 /// `reloadnodes`.
@@ -100,10 +94,11 @@ fn forbidden() -> Failure {
 /// A file cannot be read or differs; the change is not allowed; a node fails to reload.
 pub fn reloadnodes(session: &mut Session<'_>, _arguments: &[OsString]) -> Outcome {
     let map = session.nodemap()?;
-    let file = agreed_file(session, &map)?;
-    let findings = compare(&map, &file);
+    let list = read_nodes(&mut session.tool).ok_or(Failure::Status(1))?;
+    let file = NodeMap(list.nodes.iter().map(entry).collect());
+    check_agreement(session, &map, &file)?;
     let (mut changed, mut wrong) = (false, false);
-    for finding in findings {
+    for finding in compare(&map, &file) {
         match finding {
             Finding::Change(line) => {
                 changed = true;
@@ -117,7 +112,7 @@ pub fn reloadnodes(session: &mut Session<'_>, _arguments: &[OsString]) -> Outcom
         }
     }
     if wrong {
-        return Err(forbidden());
+        return Err(Failure::new("ERROR: Nodes will not be reloaded due to previous error"));
     }
     if !changed {
         session.complain("No change in nodes file, skipping unnecessary reload");
@@ -126,26 +121,33 @@ pub fn reloadnodes(session: &mut Session<'_>, _arguments: &[OsString]) -> Outcom
     reload(session, &connected(&map))
 }
 
-/// The nodes file of this node, when those of all others are the same.
-fn agreed_file(session: &mut Session<'_>, map: &NodeMap) -> Result<NodeMap, Failure> {
+/// A line of the nodes file in the form in which daemons send theirs.
+fn entry(node: &Node) -> NodeAndFlags {
+    let (flags, addr) = match node.address {
+        Some(address) => (NodeFlags::NONE, SockAddr::new(address, 0)),
+        None => (NodeFlags::DELETED, SockAddr::ZERO),
+    };
+    NodeAndFlags { pnn: node.pnn, flags, addr }
+}
+
+/// Every connected node, this one included, must have the same file.
+fn check_agreement(
+    session: &mut Session<'_>,
+    map: &NodeMap,
+    file: &NodeMap,
+) -> Result<(), Failure> {
     let own = session.own;
-    let unreadable = |node| format!("ERROR: Failed to get nodes file from node {node}");
-    let file = session
-        .control::<kinds::GetNodesFile, _>(own, &())
-        .map_err(|refused| refused.explain_with(1, unreadable(own)))?;
-    let mut differs = false;
-    for node in connected(map).into_iter().filter(|node| *node != own) {
-        let other = session
-            .control::<kinds::GetNodesFile, _>(node, &())
-            .map_err(|refused| refused.explain_with(1, unreadable(node)))?;
-        if !same_list(&file, &other) {
-            session.complain(format_args!(
-                "ERROR: Nodes file on node {node} differs from current node ({own})"
-            ));
-            differs = true;
+    for node in connected(map) {
+        let other = session.control::<kinds::GetNodesFile, _>(node, &()).map_err(|refused| {
+            refused.explain(format_args!("ERROR: Failed to get nodes file from node {node}"))
+        })?;
+        if !same_list(file, &other) {
+            let text =
+                format_args!("ERROR: Nodes file on node {node} differs from current node ({own})");
+            return Err(Failure::new(text));
         }
     }
-    if differs { Err(forbidden()) } else { Ok(file) }
+    Ok(())
 }
 
 fn reload(session: &mut Session<'_>, nodes: &[u32]) -> Outcome {
@@ -171,20 +173,14 @@ fn reload(session: &mut Session<'_>, nodes: &[u32]) -> Outcome {
 }
 
 fn hold_recoveries(session: &mut Session<'_>, nodes: &[u32], seconds: u32) -> Result<(), u8> {
-    let what = Srvid::DISABLE_RECOVERIES;
-    session.hold(what, "DISABLE_RECOVERIES", nodes, seconds).map_err(|error| {
-        if error == HoldError::TimedOut {
-            session.complain("Timed out waiting to disable recoveries");
-        }
-        error.status()
-    })
+    session
+        .hold(Srvid::DISABLE_RECOVERIES, "DISABLE_RECOVERIES", nodes, seconds)
+        .map_err(HoldError::status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringmaster_protocol::SockAddr;
-    use ringmaster_protocol::node::NodeAndFlags;
 
     const OK: NodeFlags = NodeFlags::NONE;
     const DELETED: NodeFlags = NodeFlags::DELETED;
@@ -229,6 +225,7 @@ mod tests {
         let new = map(&[("10.0.0.9", OK), ("0.0.0.0", DELETED)]);
         let expected = [
             Finding::Error("Node 0 has changed IP address (was 10.0.0.1, now 10.0.0.9)".into()),
+            Finding::Change("Node 1 is DELETED".into()),
             Finding::Error("ERROR: Node 1 is still connected".into()),
             Finding::Error("Node 2 (10.0.0.3) missing from nodes file".into()),
         ];

@@ -111,7 +111,7 @@ fn has_link_down(session: &mut Session<'_>, node: u32) -> bool {
 /// # Errors
 /// The nodes file cannot be read.
 pub fn listnodes(tool: &mut Tool<'_>, _arguments: &[OsString]) -> Outcome {
-    let list = read_nodes(tool).ok_or_else(|| Failure::new(nodes_unreadable(tool)))?;
+    let list = read_nodes(tool).ok_or(Failure::Status(1))?;
     let nodes = list
         .nodes
         .iter()
@@ -124,15 +124,24 @@ pub fn listnodes(tool: &mut Tool<'_>, _arguments: &[OsString]) -> Outcome {
     Ok(0)
 }
 
-/// The nodes file, when it makes sense.
-pub(crate) fn read_nodes(tool: &Tool<'_>) -> Option<nodes::Nodes> {
-    let text = fs::read(tool.places.paths.nodes_file()).ok()?;
-    nodes::parse(&text).ok()
-}
-
-/// What C says about a nodes file it cannot use.
-pub(crate) fn nodes_unreadable(tool: &Tool<'_>) -> String {
-    format!("Failed to read nodes file \"{}\"", tool.places.paths.nodes_file().display())
+/// The nodes file, when it makes sense; what is wrong with it is reported.
+pub(crate) fn read_nodes(tool: &mut Tool<'_>) -> Option<nodes::Nodes> {
+    let path = tool.places.paths.nodes_file();
+    let text = fs::read(&path).ok();
+    let parsed = text.as_deref().map(nodes::parse);
+    if let (Some(text), Some(Err(finding))) = (&text, &parsed)
+        && let Some(line) = finding.line
+    {
+        let index = usize::try_from(line).unwrap_or_default().saturating_sub(1);
+        let line = text.split(|byte| *byte == b'\n').nth(index).unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        tool.output.complain(format_args!("Invalid IP address {}", line.trim_matches([' ', '\t'])));
+    }
+    let list = parsed.and_then(Result::ok);
+    if list.is_none() {
+        tool.output.complain(format_args!("Failed to read nodes file \"{}\"", path.display()));
+    }
+    list
 }
 
 /// `uptime`.
