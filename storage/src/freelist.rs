@@ -64,12 +64,22 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         let len = rounded_len(need).ok_or(AccessError::TooLarge { len: need.into() })?;
         // Patience is not restored between the rounds of one allocation.
         let mut patience = 1.0;
+        let mut expanded = false;
         loop {
             match self.search(len, &mut patience)? {
                 Search::Found(best) => return self.cut(best, len),
                 Search::Again => {}
-                // Room for the header as well, as libtdb asks for.
-                Search::Nothing => self.expand(len.saturating_add(RECORD_LEN))?,
+                // The new space went into what its left neighbour's tailer calls a free block, and
+                // that is on no list. libtdb fills the disk here.
+                Search::Nothing if expanded => {
+                    let reason = "new space does not come up on the freelist";
+                    return Err(AccessError::Corrupt { offset: FREELIST_TOP, reason });
+                }
+                Search::Nothing => {
+                    // Room for the header as well, as libtdb asks for.
+                    self.expand(len.saturating_add(RECORD_LEN))?;
+                    expanded = true;
+                }
             }
         }
     }

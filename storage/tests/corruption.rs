@@ -18,7 +18,7 @@ use ringmaster_storage::chain::StoreMode;
 use ringmaster_storage::engine::{Engine, Policy};
 use ringmaster_storage::format::{ByteOrder, Header, Layout};
 use ringmaster_storage::lock::{LockKind, NoLocks};
-use ringmaster_storage::recovery::Recovery;
+use ringmaster_storage::recovery::{Recovery, needs_recovery};
 use ringmaster_storage::store::{Store, StoreError, SyncPoint};
 use ringmaster_storage::transaction::{Step, Transaction};
 use ringmaster_storage::traverse::Cursor;
@@ -115,7 +115,7 @@ struct Specimen {
     name: String,
     image: Vec<u8>,
     records: Records,
-    /// Bytes whose damage nothing can notice: keys, values and their lengths.
+    /// Bytes whose damage nothing can notice: keys, values and their lengths, undo logs.
     unprotected: Vec<std::ops::Range<usize>>,
 }
 
@@ -139,6 +139,10 @@ fn specimens() -> Vec<Specimen> {
         }
         let layout = layout_of(&image).unwrap();
         let mut unprotected = Vec::new();
+        // Nothing covers an undo log either.
+        if needs_recovery(&MemoryStore::new(image.clone())).unwrap() {
+            unprotected.push(0..image.len());
+        }
         let word = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize;
         let mut offset = layout.data_start() as usize;
         while offset + 24 <= image.len() {
