@@ -42,9 +42,7 @@ pub fn jenkins(key: &[u8]) -> u32 {
         c = c.wrapping_sub(b) ^ b.rotate_left(4);
         b = b.wrapping_add(a);
     }
-    let mut block = [0; 12];
-    block[..last.len()].copy_from_slice(last);
-    let [x, y, z] = words(&block);
+    let [x, y, z] = last_words(last);
     a = a.wrapping_add(x);
     b = b.wrapping_add(y);
     c = c.wrapping_add(z);
@@ -81,6 +79,22 @@ impl DbId {
         bytes.push(0);
         Self(jenkins(&bytes))
     }
+}
+
+/// The words of the last, 1 to 12 bytes, filled up with zeros. Word by word: a copy of unknown
+/// length is a call, and costs as much as the mixing.
+fn last_words(last: &[u8]) -> [u32; 3] {
+    let mut words = [0; 3];
+    let (whole, rest) = last.as_chunks::<4>();
+    for (word, bytes) in words.iter_mut().zip(whole) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    if let Some(word) = words.get_mut(whole.len()) {
+        for (index, byte) in rest.iter().enumerate() {
+            *word |= u32::from(*byte) << (8 * index);
+        }
+    }
+    words
 }
 
 fn length_word(key: &[u8]) -> u32 {
