@@ -14,6 +14,8 @@
 //! Origin: `docs/spec/tdb-format.md` 5; lib/tdb/common/mutex.c (behaviour only).
 
 mod layout;
+mod robust;
+mod supported;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +28,10 @@ use memmap2::{MmapOptions, MmapRaw};
 use thiserror::Error;
 
 use layout::{ALLRECORD_STATE, MUTEX_LEN};
+pub(crate) use robust::Attempt;
+use supported::Attributes;
+pub use supported::supported;
+
 pub use layout::{AllRecordState, OWNER, OWNER_DIED, Slot, WAITERS, area_len};
 
 /// Why a mutex could not be taken, other than by being busy.
@@ -418,141 +424,6 @@ impl Drop for MutexGuard {
             self.area.unlock(self.slot);
         }
     }
-}
-
-/// While this lives, the kernel knows that the calling thread is about to take the mutex: if the
-/// thread dies with the mutex free, it wakes the next sleeper, so a wake-up that had reached the
-/// thread is not lost. The C library does the same inside its own lock call.
-pub(crate) struct Attempt {
-    /// Also says: stay on this thread.
-    head: *mut RobustList,
-    /// What `head` points into stays mapped.
-    _area: Arc<MutexArea>,
-}
-
-/// `struct robust_list_head` of the kernel's interface.
-#[repr(C)]
-struct RobustList {
-    list: *mut RobustList,
-    /// From an entry to its lock word.
-    futex_offset: libc::c_long,
-    /// Entry being locked or unlocked.
-    pending: *mut RobustList,
-}
-
-impl Attempt {
-    /// Announces the attempt. `None` if the kernel does not tell the list (then the protection is
-    /// missing, nothing else). A lock call of the C library on this thread takes it over, and ends
-    /// it when it returns.
-    pub(crate) fn announce(area: &Arc<MutexArea>, slot: Slot) -> Option<Self> {
-        let mut head: *mut RobustList = std::ptr::null_mut();
-        let mut len: libc::size_t = 0;
-        let this_thread: libc::c_long = 0;
-        let (head_out, len_out) = (&raw mut head, &raw mut len);
-        // SAFETY: the two out-pointers are live; thread 0 is the caller.
-        let status =
-            unsafe { libc::syscall(libc::SYS_get_robust_list, this_thread, head_out, len_out) };
-        if status != 0 || head.is_null() || len != size_of::<RobustList>() {
-            return None;
-        }
-        // SAFETY: the kernel gave the head that the C library registered for this thread; it
-        // lives as long as the thread and only this thread writes it.
-        let offset = unsafe { (*head).futex_offset };
-        let entry = area.mutex(slot).cast::<u8>().wrapping_offset(isize::try_from(-offset).ok()?);
-        // SAFETY: as above. The C library sets this field at the start of its own lock calls and
-        // clears it at their end, so between its calls the field is ours to use.
-        unsafe { (*head).pending = entry.cast() };
-        Some(Self { head, _area: Arc::clone(area) })
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        // SAFETY: `head` is this thread's own list head (the value cannot leave the thread).
-        unsafe { (*self.head).pending = std::ptr::null_mut() };
-    }
-}
-
-/// Attributes of libtdb's mutexes: error-checking, process-shared, robust.
-struct Attributes(libc::pthread_mutexattr_t);
-
-impl Attributes {
-    fn new() -> io::Result<Self> {
-        let mut raw = std::mem::MaybeUninit::uninit();
-        // SAFETY: initialises the value `raw` points to.
-        checked(unsafe { libc::pthread_mutexattr_init(raw.as_mut_ptr()) })?;
-        // SAFETY: initialised by the call above, which succeeded.
-        let mut this = Self(unsafe { raw.assume_init() });
-        let attributes = &raw mut this.0;
-        // SAFETY: `attributes` points to initialised attributes, here and in the next two calls.
-        checked(unsafe {
-            libc::pthread_mutexattr_settype(attributes, libc::PTHREAD_MUTEX_ERRORCHECK)
-        })?;
-        // SAFETY: see above.
-        checked(unsafe {
-            libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
-        })?;
-        // SAFETY: see above.
-        checked(unsafe {
-            libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST)
-        })?;
-        Ok(this)
-    }
-}
-
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::pthread_mutexattr_destroy(&raw mut self.0) };
-    }
-}
-
-/// Says once per process whether the mutexes of this machine are those of the file format: a
-/// thread dies holding one, and the lock word is looked at on the way. (libtdb forks a child for
-/// this question and leaves a signal handler behind.)
-///
-/// # Errors
-/// [`AreaError::Unsupported`] with what was different.
-pub fn supported() -> Result<(), AreaError> {
-    static ANSWER: std::sync::OnceLock<Result<(), &'static str>> = std::sync::OnceLock::new();
-    ANSWER.get_or_init(probe).map_err(|reason| AreaError::Unsupported { reason })
-}
-
-fn probe() -> Result<(), &'static str> {
-    if !cfg!(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))) {
-        return Err("this program was built for another C library or processor");
-    }
-    let len = area_len(1, 4096).ok_or("no area size")?;
-    let map = MmapOptions::new().len(len as usize).map_anon().map_err(|_| "no memory")?;
-    let area = Arc::new(MutexArea { map: map.into(), hash_size: 1, lost: AtomicU64::new(0) });
-    area.initialise().map_err(|_| "robust shared mutexes cannot be made")?;
-    let slot = Slot::Chain(0);
-    let guard = area.try_lock(slot).map_err(|_| "lock failed")?.ok_or("new mutex is busy")?;
-    // SAFETY: no preconditions.
-    let own_id = unsafe { libc::gettid() };
-    if u32::try_from(own_id) != Ok(area.lock_word(slot)) {
-        return Err("the lock word is not where it should be");
-    }
-    if !matches!(area.try_lock(slot), Err(MutexError::AlreadyHeld { .. })) {
-        return Err("relocking is not detected");
-    }
-    drop(guard);
-    if area.lock_word(slot) != 0 {
-        return Err("the lock word of a free mutex is not 0");
-    }
-    let other = Arc::clone(&area);
-    let died = std::thread::spawn(move || other.try_lock(slot).map(std::mem::forget)).join();
-    if !matches!(died, Ok(Ok(()))) {
-        return Err("a second thread could not lock");
-    }
-    match area.lock(slot) {
-        Ok(guard) if guard.owner_died() => Ok(()),
-        _ => Err("an owner's death is not noticed"),
-    }
-}
-
-fn checked(code: i32) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(errno(code)) }
 }
 
 fn errno(code: i32) -> io::Error {
