@@ -33,7 +33,7 @@ pub fn command_tree() -> Tree {
 fn option(spec: &OptionSpec) -> Arg {
     // Every option has a name; the ids are those of the code.
     let id = spec.long.map_or_else(|| format!("{:?}", spec.id), str::to_owned);
-    let mut arg = Arg::new(id).help(spec.about).global(true);
+    let mut arg = Arg::new(id).help(spec.help).long_help(spec.about).global(is_common(spec.id));
     if let Some(short) = spec.short {
         arg = arg.short(short);
     }
@@ -49,6 +49,12 @@ fn option(spec: &OptionSpec) -> Arg {
         Id::Color => arg.value_parser(["auto", "always", "never"]),
         _ => arg,
     }
+}
+
+/// Every option may stand behind the command. Completions offer those there that are much used:
+/// each costs a line for each command and shell.
+const fn is_common(id: Id) -> bool {
+    matches!(id, Id::Node | Id::MachineX | Id::Verbose | Id::Json | Id::Watch)
 }
 
 fn subcommand(command: &Command) -> Tree {

@@ -1,6 +1,8 @@
 //! Texts captured from the 4.17 tool (`docs/spec/admin-interface.md` 1.5, A.1, A.2) and JSON from
 //! Samba's development tree.
 
+use ringmaster_protocol::node::NodeFlags;
+
 use super::*;
 use crate::testing::{documented, human, json, machine};
 
