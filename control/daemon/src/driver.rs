@@ -260,7 +260,7 @@ impl Driver {
             Tell::NodesChanged | Tell::StartKeepalive => {}
             Tell::Notify(word) => self.children.notify(&self.paths, word),
             Tell::StartTransport => self.listen(),
-            Tell::SetLogLevel(level) => crate::logging::set_level(level),
+            Tell::SetLogLevel(level) => ringmaster_host::logging::set_level(level),
             Tell::Exit(status) => self.exit = Some(status),
         }
     }
@@ -391,7 +391,7 @@ impl Driver {
             Report::Shutdown(status) => {
                 self.event(|cx| ringmaster_control::node::lifecycle::shutdown(cx, status));
             }
-            Report::Reopen => crate::logging::reopen(),
+            Report::Reopen => ringmaster_host::logging::reopen(),
         }
     }
 }

@@ -5,9 +5,7 @@
 
 mod children;
 mod driver;
-pub mod logging;
 mod options;
-mod pidfile;
 mod shards;
 mod startup;
 mod view;

@@ -32,6 +32,7 @@ use ringmaster_control::{
     plane::Millis,
 };
 use ringmaster_dataplane::shard::{registry::Registry, runtime::CONTROL};
+use ringmaster_host::{logging, pidfile::PidFile};
 use ringmaster_protocol::{
     Pnn,
     capabilities::Capabilities,
@@ -46,9 +47,7 @@ use self::configuration::Configuration;
 use crate::{
     children::{Children, Eventd, read_nodes},
     driver::{Driver, REPORTS_MAX, Report},
-    logging,
     options::{self, HELP, Run, USAGE},
-    pidfile::PidFile,
     shards::Shards,
     view::view_of,
 };
@@ -146,7 +145,7 @@ fn start_log(configuration: &Configuration, interactive: bool) -> Result<(), Fai
         let base = std::path::PathBuf::from(base);
         base.file_name().unwrap_or_default().to_string_lossy().into_owned()
     });
-    logging::start(location, settings.log_level.number().cast_signed(), test_host)
+    logging::start("ctdbd", location, settings.log_level.number().cast_signed(), test_host)
         .map_err(Failure::new)
 }
 

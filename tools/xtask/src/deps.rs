@@ -36,11 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "ringmaster-control",
             "ringmaster-dataplane",
+            "ringmaster-host",
             "ringmaster-protocol",
             "ringmaster-storage",
             "ringmaster-transport",
         ],
     ),
+    ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
+    ("ringmaster-host", &[]),
     ("ringmaster-xtask", &[]),
 ];
 

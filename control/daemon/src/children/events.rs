@@ -59,8 +59,11 @@ impl Eventd {
             format!("cannot {what} the event daemon {}: {error}", program.display())
         };
         let socket = paths.socket(OsStr::new("eventd"));
+        let pipe_failed = |errno: rustix::io::Errno| failed("make a pipe to", errno.into());
         let (ours, theirs) =
-            rustix::pipe::pipe().map_err(|errno| failed("make a pipe to", errno.into()))?;
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(pipe_failed)?;
+        // Only this end, and only this child.
+        rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(pipe_failed)?;
         let mut command = Command::new(&program);
         command
             .arg("-P")

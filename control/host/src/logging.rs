@@ -1,4 +1,4 @@
-//! The daemon's log: C's lines in C's places.
+//! A process's log: C's lines in C's places.
 //!
 //! Role: a `tracing` layer that writes `TIME HOST PROGRAM[PID]: text` to a file or standard error,
 //! and the level that `ctdb setdebug` changes.
@@ -37,6 +37,7 @@ struct Target {
     path: Option<PathBuf>,
     file: Option<File>,
     host: String,
+    program: &'static str,
 }
 
 /// Sets the level by C's number.
@@ -59,13 +60,19 @@ const fn number(level: Level) -> i32 {
 ///
 /// # Errors
 /// When the file cannot be opened: one line that names it.
-pub fn start(location: &OsStr, level: i32, test_host: Option<String>) -> Result<(), String> {
+pub fn start(
+    program: &'static str,
+    location: &OsStr,
+    level: i32,
+    test_host: Option<String>,
+) -> Result<(), String> {
     set_level(level);
     let path = location.as_bytes().strip_prefix(b"file:").filter(|path| !path.is_empty());
     let path = path.filter(|path| *path != b"-").map(|path| PathBuf::from(OsStr::from_bytes(path)));
     let file = path.as_ref().map(open).transpose()?;
     let host = test_host.unwrap_or_else(host_name);
-    *TARGET.lock().unwrap_or_else(PoisonError::into_inner) = Some(Target { path, file, host });
+    *TARGET.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Target { path, file, host, program });
     // Set once per process; a second start only changes the target.
     let _ = tracing::subscriber::set_global_default(Log);
     Ok(())
@@ -145,7 +152,8 @@ fn write_line(text: &str) {
     let mut target = TARGET.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(target) = target.as_mut() else { return };
     let stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%6f%:z");
-    let line = format!("{stamp} {} ctdbd[{}]: {text}\n", target.host, std::process::id());
+    let line =
+        format!("{stamp} {} {}[{}]: {text}\n", target.host, target.program, std::process::id());
     // What cannot be written is dropped: a full disk must not stop a cluster.
     let _ = match &mut target.file {
         Some(file) => file.write_all(line.as_bytes()),

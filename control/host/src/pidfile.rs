@@ -15,9 +15,9 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 
 /// Why the daemon may not run.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PidFileError {
+pub enum PidFileError {
     /// Another daemon runs.
-    #[error("another ctdbd holds the PID file {path}: stop it first (`ctdb shutdown`)")]
+    #[error("another one holds the PID file {path}: stop it first (`ctdb shutdown`)")]
     Held {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) enum PidFileError {
 
 /// Removed when dropped.
 #[derive(Debug)]
-pub(crate) struct PidFile {
+pub struct PidFile {
     path: PathBuf,
     _file: File,
 }
@@ -45,7 +45,7 @@ impl PidFile {
     ///
     /// # Errors
     /// [`PidFileError`]; C's exit status is 11 then.
-    pub(crate) fn create(path: &Path) -> Result<Self, PidFileError> {
+    pub fn create(path: &Path) -> Result<Self, PidFileError> {
         let failed = |source| PidFileError::Write { path: path.to_path_buf(), source };
         let file = OpenOptions::new()
             .create(true)
