@@ -6,17 +6,18 @@
 //! - The caller holds FREELIST for writing, and a chain or ALLRECORD besides (spec 11.3).
 //! - Every LIVE, DEAD and FREE record has a correct tailer at any instant outside a call: merging
 //!   trusts the word in front of a record.
-//! - Order of writes: what a killed process leaves behind is a record swallowed but still listed
-//!   or a block not listed, never a list into nowhere.
+//! - Order of writes: what a killed process leaves behind is a block on no list, never one that is
+//!   on a list and inside another block, never a list into nowhere.
 //!
 //! Origin: `docs/spec/tdb-format.md` 1.5, 2.6, 2.7, 11.4.
 
 use crate::engine::{AccessError, CycleGuard, Engine};
 use crate::format::{
-    FREELIST_TOP, MIN_RECORD_LEN, Magic, PAD_WORD, RECORD_LEN, RecordHeader, TAILER_LEN, align,
-    expansion,
+    FREELIST_TOP, MIN_RECORD_LEN, Magic, PAD_WORD, RECORD_LEN, RECOVERY_HEAD, RecordHeader,
+    TAILER_LEN, align, expansion,
 };
 use crate::lock::Locks;
+use crate::recovery::MAGIC_FIELD;
 use crate::store::{Store, StoreError};
 
 /// A block found on the list.
@@ -64,24 +65,80 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         let len = rounded_len(need).ok_or(AccessError::TooLarge { len: need.into() })?;
         // Patience is not restored between the rounds of one allocation.
         let mut patience = 1.0;
-        let mut expanded = false;
+        let mut swallowed_by = None;
+        let mut grown = false;
         loop {
             match self.search(len, &mut patience)? {
                 Search::Found(best) => return self.cut(best, len),
                 Search::Again => {}
-                // The new space went into what its left neighbour's tailer calls a free block, and
-                // that is on no list. libtdb fills the disk here.
-                Search::Nothing if expanded => {
-                    let reason = "new space does not come up on the freelist";
-                    return Err(AccessError::Corrupt { offset: FREELIST_TOP, reason });
+                Search::Nothing if grown => {
+                    let lost = swallowed_by.take();
+                    self.relist(lost.ok_or_else(lost_space)?)?;
                 }
+                // Room for the header as well, as libtdb asks for.
                 Search::Nothing => {
-                    // Room for the header as well, as libtdb asks for.
-                    self.expand(len.saturating_add(RECORD_LEN))?;
-                    expanded = true;
+                    swallowed_by = self.expand(len.saturating_add(RECORD_LEN))?;
+                    grown = true;
                 }
             }
         }
+    }
+
+    /// New space that is not found on the list was merged into a free block that a killed process
+    /// left on no list: it is put there. (libtdb grows the file again and again then, up to 4 GiB.)
+    /// Bytes that merely look like a free block, because a tailer is damaged, stay where they are.
+    fn relist(&self, lost: u32) -> Result<(), AccessError> {
+        let head = self.store.read_u32(FREELIST_TOP)?;
+        let mut circle = CycleGuard::new();
+        let mut current = head;
+        while current != 0 {
+            circle.check(current)?;
+            let block = self.read_header(current)?;
+            if (current..self.end_of(current, &block)?).contains(&lost) {
+                return Err(lost_space());
+            }
+            current = block.next;
+        }
+        if !self.is_block(lost)? {
+            return Err(lost_space());
+        }
+        self.list(lost, &self.read_header(lost)?, head)
+    }
+
+    /// Walks the file block by block: `true` if one begins at `offset`.
+    fn is_block(&self, offset: u32) -> Result<bool, AccessError> {
+        let recovery = self.store.read_u32(RECOVERY_HEAD)?;
+        let mut at = self.layout.data_start();
+        while at < offset {
+            let block = self.read_header(at)?;
+            let Some(end) = block.end(at) else { return Ok(false) };
+            let sound = match block.magic {
+                Magic::Live | Magic::Dead | Magic::Free => {
+                    block.rec_len >= TAILER_LEN
+                        && self.store.read_u32(end - TAILER_LEN)? == end - at
+                }
+                _ => at == recovery,
+            };
+            if !sound {
+                return Ok(false);
+            }
+            at = end;
+        }
+        Ok(at == offset)
+    }
+
+    /// Puts a block at the head of the list.
+    fn list(&self, offset: u32, block: &RecordHeader, head: u32) -> Result<(), AccessError> {
+        // LIVE while the list does not lead here: a FREE block on no list would swallow what is
+        // freed behind it. On the list both libraries take LIVE for the work of a killed process.
+        let unlisted = RecordHeader { next: head, magic: Magic::Live, ..*block };
+        self.write_header(offset, &unlisted)?;
+        self.store.write_u32(FREELIST_TOP, offset)?;
+        self.set_magic(offset, Magic::Free)
+    }
+
+    fn set_magic(&self, offset: u32, magic: Magic) -> Result<(), AccessError> {
+        Ok(self.store.write_u32(offset.saturating_add(MAGIC_FIELD), magic.word())?)
     }
 
     /// Best fit with a patience that wears off, merging to the left on the way.
@@ -94,8 +151,8 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         while current != 0 {
             circle.check(current)?;
             let record = self.read_free(current)?;
-            if let Some((left, left_len)) = self.merge_left(current, &record)? {
-                self.store.write_u32(previous, record.next)?;
+            if let Some(left) = self.free_left_neighbour(current)? {
+                let left_len = self.merge_listed(current, &record, previous, left)?;
                 current = record.next;
                 if let Some(best) = &mut best
                     && best.offset == left
@@ -126,15 +183,13 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     fn cut(&self, best: Candidate, len: u32) -> Result<(u32, RecordHeader), AccessError> {
         let block = self.read_free(best.offset)?;
         if block.rec_len < len.saturating_add(MIN_RECORD_LEN) {
-            self.store.write_u32(best.previous, block.next)?;
             let taken = RecordHeader { magic: Magic::Live, ..block };
             self.write_header(best.offset, &taken)?;
+            self.store.write_u32(best.previous, block.next)?;
             return Ok((best.offset, RecordHeader { next: 0, ..taken }));
         }
         // `block.rec_len >= len + 36`, so neither difference is negative.
         let shortened = RecordHeader { rec_len: block.rec_len - len - RECORD_LEN, ..block };
-        self.write_header(best.offset, &shortened)?;
-        self.write_tailer(best.offset, &shortened)?;
         let offset = self.end_of(best.offset, &shortened)?;
         let taken = RecordHeader {
             next: 0,
@@ -146,33 +201,61 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         };
         self.write_header(offset, &taken)?;
         self.write_tailer(offset, &taken)?;
+        self.write_tailer(best.offset, &shortened)?;
+        // Last: until now the block is whole and on the list.
+        self.write_header(best.offset, &shortened)?;
         Ok((offset, taken))
     }
 
     /// Gives a block back: into its left neighbour if that is free, else to the head of the list.
     /// `record` is its header as far as it is to be kept; only `rec_len` must be right.
-    pub fn free(&mut self, offset: u32, record: &RecordHeader) -> Result<(), AccessError> {
+    /// Returns the neighbour that took it in, if one did.
+    pub fn free(&mut self, offset: u32, record: &RecordHeader) -> Result<Option<u32>, AccessError> {
         self.write_tailer(offset, record)?;
-        if self.merge_left(offset, record)?.is_some() {
-            return Ok(());
+        if let Some(left) = self.free_left_neighbour(offset)? {
+            self.grow_left(left, record)?;
+            return Ok(Some(left));
         }
-        let next = self.store.read_u32(FREELIST_TOP)?;
-        self.write_header(offset, &RecordHeader { next, magic: Magic::Free, ..*record })?;
-        Ok(self.store.write_u32(FREELIST_TOP, offset)?)
+        self.list(offset, record, self.store.read_u32(FREELIST_TOP)?)?;
+        Ok(None)
     }
 
-    /// Adds the block to its left neighbour if that is free; returns the neighbour's offset and
-    /// new length. The swallowed header stays in the bytes.
-    fn merge_left(
+    /// The left neighbour of a block, if there is one and it is free.
+    fn free_left_neighbour(&self, offset: u32) -> Result<Option<u32>, AccessError> {
+        let Some(left) = self.left_neighbour(offset)? else { return Ok(None) };
+        let free = self.read_header(left)?.magic == Magic::Free;
+        Ok(free.then_some(left))
+    }
+
+    /// Moves a block from the list into its free left neighbour; returns the neighbour's new length.
+    ///
+    /// Off the list first: a process killed in between leaks the block, it does not leave it on the
+    /// list and inside its neighbour at once (as libtdb does; the bytes come out the same). For the
+    /// magic see [`Engine::list`].
+    fn merge_listed(
         &self,
         offset: u32,
         record: &RecordHeader,
-    ) -> Result<Option<(u32, u32)>, AccessError> {
-        let Some(left) = self.left_neighbour(offset)? else { return Ok(None) };
-        let header = self.read_header(left)?;
-        if header.magic != Magic::Free {
-            return Ok(None);
+        previous: u32,
+        left: u32,
+    ) -> Result<u32, AccessError> {
+        let killable = !self.store.is_private();
+        if killable {
+            self.set_magic(offset, Magic::Live)?;
         }
+        self.store.write_u32(previous, record.next)?;
+        let left_len = self.grow_left(left, record)?;
+        if killable {
+            self.set_magic(offset, Magic::Free)?;
+        }
+        Ok(left_len)
+    }
+
+    /// Adds a block that is on no list to its free left neighbour; returns the new length. The
+    /// swallowed header stays in the bytes.
+    fn grow_left(&self, left: u32, record: &RecordHeader) -> Result<u32, AccessError> {
+        // Read anew: taking the block off the list may have written into this very header.
+        let header = self.read_header(left)?;
         let rec_len = record
             .total_len()
             .and_then(|more| header.rec_len.checked_add(more))
@@ -180,7 +263,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         let merged = RecordHeader { rec_len, ..header };
         self.write_header(left, &merged)?;
         self.write_tailer(left, &merged)?;
-        Ok(Some((left, rec_len)))
+        Ok(rec_len)
     }
 
     /// The record that ends where `offset` begins, by the tailer in front of `offset`.
@@ -230,8 +313,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         Ok(self.store.write_u32(end - TAILER_LEN, total)?)
     }
 
-    /// Makes the file longer and frees what it gained.
-    pub(crate) fn expand(&mut self, need: u32) -> Result<(), AccessError> {
+    /// Makes the file longer and frees what it gained; returns the block that took it in, if one
+    /// did.
+    pub(crate) fn expand(&mut self, need: u32) -> Result<Option<u32>, AccessError> {
         let old_len = self.store.refresh_len()?;
         let added = expansion(old_len, need, self.layout.page_size);
         let wanted = u64::from(old_len) + u64::from(added);
@@ -286,8 +370,8 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             let record = self.read_free(current)?;
             if index >= from {
                 step.looked_at += 1;
-                if self.merge_left(current, &record)?.is_some() {
-                    self.store.write_u32(previous, record.next)?;
+                if let Some(left) = self.free_left_neighbour(current)? {
+                    self.merge_listed(current, &record, previous, left)?;
                     current = record.next;
                     step.merged += 1;
                     continue;
@@ -298,6 +382,14 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             current = record.next;
         }
         Ok(step)
+    }
+}
+
+/// Space that is on no list and cannot be put there.
+fn lost_space() -> AccessError {
+    AccessError::Corrupt {
+        offset: FREELIST_TOP,
+        reason: "new space does not come up on the freelist",
     }
 }
 

@@ -104,6 +104,13 @@ pub trait Store {
     /// write. `None` where nothing has to be done (NOSYNC, overlay).
     fn sync_point(&self, offset: u32, len: u32) -> Option<SyncPoint>;
 
+    /// `true` if a process killed now leaves nothing of what was written here: a transaction's
+    /// overlay. Precautions against that are left out then, for they would change further blocks.
+    #[inline]
+    fn is_private(&self) -> bool {
+        false
+    }
+
     /// `true` if the bytes at `offset` equal `expected`. Allocates nothing.
     ///
     /// # Errors
@@ -194,6 +201,9 @@ impl<S: Store> Store for Swapped<S> {
     fn sync_point(&self, offset: u32, len: u32) -> Option<SyncPoint> {
         self.0.sync_point(offset, len)
     }
+    fn is_private(&self) -> bool {
+        self.0.is_private()
+    }
     fn read_words<const N: usize>(&self, offset: u32) -> Result<[u32; N], StoreError> {
         self.0.read_words::<N>(offset).map(|words| words.map(u32::swap_bytes))
     }
@@ -226,6 +236,10 @@ impl<S: Store> Store for &S {
     #[inline]
     fn sync_point(&self, offset: u32, len: u32) -> Option<SyncPoint> {
         (**self).sync_point(offset, len)
+    }
+    #[inline]
+    fn is_private(&self) -> bool {
+        (**self).is_private()
     }
     #[inline]
     fn matches(&self, offset: u32, expected: &[u8]) -> Result<bool, StoreError> {

@@ -69,7 +69,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
 
     fn free_region(&mut self, start: u32, end: u32) -> Result<(), AccessError> {
         match end.checked_sub(start) {
-            Some(len) if len > RECORD_LEN => self.free(start, &empty_block(len - RECORD_LEN)),
+            Some(len) if len > RECORD_LEN => {
+                self.free(start, &empty_block(len - RECORD_LEN)).map(|_| ())
+            }
             _ => Ok(()),
         }
     }

@@ -340,4 +340,8 @@ impl<S: Store> Store for Overlay<'_, S> {
     fn sync_point(&self, _offset: u32, _len: u32) -> Option<SyncPoint> {
         None
     }
+
+    fn is_private(&self) -> bool {
+        true
+    }
 }
