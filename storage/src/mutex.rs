@@ -113,6 +113,8 @@ pub struct MutexArea {
     /// Unlocks that found the mutex no longer ours (spec 11.2: an administrator's tool initialised
     /// it under us). Exclusion was lost for a moment: the caller must look.
     lost: AtomicU64,
+    /// Mutexes taken over from an owner that died holding them.
+    deaths: AtomicU64,
 }
 
 impl MutexArea {
@@ -138,7 +140,11 @@ impl MutexArea {
         }
         let map =
             MmapOptions::new().len(mutex_size as usize).map_raw(file).map_err(AreaError::Map)?;
-        Ok(Arc::new(Self { map, hash_size, lost: AtomicU64::new(0) }))
+        Ok(Arc::new(Self::of(map, hash_size)))
+    }
+
+    fn of(map: MmapRaw, hash_size: u32) -> Self {
+        Self { map, hash_size, lost: AtomicU64::new(0), deaths: AtomicU64::new(0) }
     }
 
     /// Number of chains.
@@ -151,6 +157,13 @@ impl MutexArea {
     #[must_use]
     pub fn lost_count(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// How often a mutex was taken over from an owner that died holding it: each time a chain or
+    /// the freelist may have been left half changed, which nothing repairs (spec 5.7).
+    #[must_use]
+    pub fn owner_deaths(&self) -> u64 {
+        self.deaths.load(Ordering::Relaxed)
     }
 
     /// Makes all mutexes new and the all-record word free, byte for byte as libtdb does. Only for
@@ -248,6 +261,7 @@ impl MutexArea {
                 if repaired != 0 {
                     return Err(MutexError::System { slot, source: errno(repaired) });
                 }
+                self.deaths.fetch_add(1, Ordering::Relaxed);
                 true
             }
             libc::EDEADLK => return Err(MutexError::AlreadyHeld { slot }),

@@ -34,6 +34,19 @@ fn libtdb_locker_process() {
     libtdb::serve_if_locker();
 }
 
+/// A daemon of ours that waits on the ring again and again until it is killed.
+#[test]
+fn our_contender_process() {
+    let Some((path, _, _)) = libtdb::locker_order() else { return };
+    let arena = Arena::at(path, true);
+    let mut ring = FutexRing::new().unwrap();
+    libtdb::serve(Ok::<_, &str>(|_: &str| -> String {
+        loop {
+            assert_ne!(contend_on_ring(&arena, &mut ring, None), End::Lost);
+        }
+    }));
+}
+
 /// Small random numbers from a seed that is printed (xorshift).
 struct Random(u64);
 
@@ -63,7 +76,8 @@ fn rounds() -> usize {
 }
 
 struct Arena {
-    _dir: tempfile::TempDir,
+    /// `None` in a process that was started for somebody else's file.
+    _dir: Option<tempfile::TempDir>,
     path: PathBuf,
     key: String,
     chain: u32,
@@ -74,14 +88,22 @@ impl Arena {
     fn new(mutexes: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.tdb");
+        Self { _dir: Some(dir), ..Self::at(path, mutexes) }
+    }
+
+    fn at(path: PathBuf, mutexes: bool) -> Self {
         let key = "contended".to_owned();
         let chain = libtdb::jenkins_hash(key.as_bytes()) % HASH_SIZE;
-        Self { _dir: dir, path, key, chain, mutexes }
+        Self { _dir: None, path, key, chain, mutexes }
+    }
+
+    fn flags(&self) -> i32 {
+        let mutexes = if self.mutexes { flag::MUTEX_LOCKING } else { 0 };
+        flag::CLEAR_IF_FIRST | flag::INCOMPATIBLE_HASH | mutexes
     }
 
     fn locker(&self) -> Locker {
-        let mutexes = if self.mutexes { flag::MUTEX_LOCKING } else { 0 };
-        Locker::start(&self.path, 3, flag::CLEAR_IF_FIRST | flag::INCOMPATIBLE_HASH | mutexes)
+        Locker::start(&self.path, 3, self.flags())
     }
 
     fn handle(&self) -> HandleLocks {
@@ -235,6 +257,31 @@ fn nobody_sleeps_on_a_free_mutex() {
 #[test]
 fn nobody_sleeps_on_a_free_byte_range() {
     soak(false);
+}
+
+#[test]
+fn libtdb_gets_on_after_a_daemon_was_killed_at_any_point_of_its_wait() {
+    if !libtdb::available() || FutexRing::new().is_none() {
+        return;
+    }
+    let arena = Arena::new(true);
+    let mut random = Random::seeded();
+    let mut lockers: Vec<_> = (0..LOCKERS).map(|_| arena.locker()).collect();
+    let area = area(&arena.path);
+    for _ in 0..rounds() {
+        let mut daemon = Locker::start_as("our_contender_process", &arena.path, 3, arena.flags());
+        daemon.send("contend");
+        for locker in &mut lockers {
+            locker.send(&format!("hold {} {}", arena.key, random.below(500)));
+        }
+        std::thread::sleep(Duration::from_micros(random.below(1_500)));
+        daemon.kill();
+        area.wake_everybody(); // as the next daemon does
+        for locker in &lockers {
+            let got = locker.reply_within(WATCHDOG);
+            assert_eq!(got.as_deref(), Some("ok"), "{}", describe(&arena, locker));
+        }
+    }
 }
 
 /// Puts a wait of ours in front of a libtdb process in the queue of one mutex, lets go of it, and

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use memmap2::MmapOptions;
 
@@ -65,7 +64,7 @@ fn probe() -> Result<(), &'static str> {
     }
     let len = area_len(1, 4096).ok_or("no area size")?;
     let map = MmapOptions::new().len(len as usize).map_anon().map_err(|_| "no memory")?;
-    let area = Arc::new(MutexArea { map: map.into(), hash_size: 1, lost: AtomicU64::new(0) });
+    let area = Arc::new(MutexArea::of(map.into(), 1));
     area.initialise().map_err(|_| "robust shared mutexes cannot be made")?;
     let slot = Slot::Chain(0);
     let guard = area.try_lock(slot).map_err(|_| "lock failed")?.ok_or("new mutex is busy")?;

@@ -100,6 +100,7 @@ fn mutex_of_a_dead_owner_is_taken_and_usable_again() {
     assert!(guard.owner_died());
     drop(guard);
     assert!(!area.try_lock(Slot::Freelist).unwrap().unwrap().owner_died());
+    assert_eq!(area.owner_deaths(), 1);
 }
 
 #[test]

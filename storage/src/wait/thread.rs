@@ -26,7 +26,8 @@ use crate::lock::{LockError, LockKind};
 use crate::mutex::MutexArea;
 
 /// Told when a wait changes: granted, over, failed, and when the chain may be asked for again
-/// after a cancel or release. Called on the waiting thread; must not block.
+/// after a cancel or release. Called on the waiting thread; must not block. A call may come after
+/// the waiter was adopted or dropped already: look, and find nothing to do.
 pub trait WaitNotify: Send + Sync {
     /// Look at the waiter of this chain.
     fn wait_changed(&self, chain: u32);
@@ -175,11 +176,6 @@ impl Shared {
         let wanted = self.state.compare_exchange(WAITING, outcome, order, Ordering::Acquire);
         wanted.is_ok()
     }
-
-    fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-        self.notify.wait_changed(self.chain);
-    }
 }
 
 /// What the thread locks.
@@ -233,8 +229,9 @@ impl ChainWaiter {
                 Target::Range(ranges, span) => theirs.wait_for_range(&ranges, span, deadline),
                 Target::Mutex(area) => theirs.wait_for_mutex(area, deadline),
             }
+            theirs.ended.store(true, Ordering::Release);
             drop(place);
-            theirs.end();
+            theirs.notify.wait_changed(chain);
         };
         let thread = std::thread::Builder::new().name("chain-waiter".into()).spawn(work)?;
         // Set once, here; the thread itself does not need it.
