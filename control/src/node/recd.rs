@@ -13,23 +13,80 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 6, 7; `ctdb/server/ctdb_recoverd.c`.
 
+mod ask;
+mod bans;
+mod collect;
+mod database;
+mod election;
+mod flags;
+mod leader;
+mod main_loop;
+mod merge;
+mod messages;
+mod push;
+mod recovery;
 mod state;
+mod switches;
+mod takeover;
+
+use std::future::Future;
 
 pub use state::RecdState;
 
-use super::NodeCx;
+use super::{NodeCx, world::Tell};
 
 /// Starts everything; returns at once.
 pub fn start(cx: &NodeCx) {
-    cx.state_mut().recd.stopped = false;
+    let now = cx.now();
+    {
+        let mut state = cx.state_mut();
+        let priority_time = state.wall_clock_at(now);
+        let nodes_listed = state.nodes.len();
+        state.recd = RecdState { priority_time, nodes_listed, ..RecdState::default() };
+        state.leader = None;
+    }
+    spawn(cx, begin(cx.clone()));
 }
 
-/// Ends everything at the next event and lets go of the cluster lock.
+/// Listens before it speaks.
+async fn begin(cx: NodeCx) {
+    messages::listen(&cx).await;
+    spawn(&cx, messages::handle(cx.clone()));
+    spawn(&cx, leader::watch(cx.clone()));
+    spawn(&cx, leader::candidatures(cx.clone()));
+    spawn(&cx, leader::election_timer(cx.clone()));
+    spawn(&cx, leader::broadcasts(cx.clone()));
+    spawn(&cx, main_loop::run(cx.clone()));
+}
+
+/// Starts a sequence that ends with [`stop`].
+fn spawn(cx: &NodeCx, sequence: impl Future<Output = ()> + 'static) {
+    let own = cx.clone();
+    cx.spawn(async move {
+        ask::unless(&own, sequence, |state| state.recd.stopped).await;
+    });
+}
+
+/// Ends everything at the next event and lets go of the cluster lock, or of the attempt to take it.
 pub fn stop(cx: &NodeCx) {
-    cx.state_mut().recd.stopped = true;
+    {
+        let mut state = cx.state_mut();
+        state.recd.stopped = true;
+        state.lock_held = false;
+    }
+    cx.tell(Tell::ReleaseLock);
 }
 
 /// The cluster lock, taken with [`Ask::TakeLock`](super::Ask), is lost: its helper has ended.
 pub fn lock_lost(cx: &NodeCx) {
-    cx.state_mut().lock_held = false;
+    let able = {
+        let mut state = cx.state_mut();
+        let held = std::mem::replace(&mut state.lock_held, false);
+        held && !state.recd.stopped && leader::can_lead(&state)
+    };
+    if able {
+        tracing::warn!("Cluster lock helper terminated");
+        let own = cx.clone();
+        spawn(cx, async move { leader::force_election(&own).await });
+    }
 }
