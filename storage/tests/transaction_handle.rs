@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use libtdb::{Locker, Tdb, flag};
 use ringmaster_storage::chain::{StoreMode, Stored};
 use ringmaster_storage::flags::Flags;
+use ringmaster_storage::format::RECOVERY_HEAD;
 use ringmaster_storage::handle::{Handle, Progress, Session};
 use ringmaster_storage::lock::Wait;
 use ringmaster_storage::open::{OpenOptions, open};
+use ringmaster_storage::store::Store;
 use ringmaster_storage::transaction::{Step, TransactionError};
 
 #[test]
@@ -171,6 +173,40 @@ fn an_empty_transaction_leaves_the_file_alone() {
     let session = start(&mut handle);
     session.finish(&mut handle, at_once()).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn transactions_nest_unless_the_handle_forbids_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.tdb");
+    let mut handle = ours(&path, 0);
+    let mut session = start(&mut handle);
+    session.nest(&handle).unwrap();
+    put(&mut session, &handle, "key", "inner");
+    assert!(session.transaction().cancel_inner());
+    assert!(matches!(session.finish(&mut handle, patience()), Err(TransactionError::Spoiled)));
+    assert!(!handle.exists(b"key").unwrap());
+    drop(handle);
+    let mut handle = ours(&path, Flags::DISALLOW_NESTING.bits());
+    let mut session = start(&mut handle);
+    assert!(matches!(session.nest(&handle), Err(TransactionError::Nesting)));
+    session.finish(&mut handle, patience()).unwrap();
+}
+
+#[test]
+fn a_pointer_into_the_header_is_not_taken_for_a_recovery_area() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.tdb");
+    let mut handle = ours(&path, 0);
+    assert_eq!(handle.store(b"key", &[b"old"], StoreMode::Replace).unwrap(), Stored::Done);
+    // Where the header's reserved words are zero, an idle area could seem to lie.
+    handle.database().store().write_u32(RECOVERY_HEAD, 72).unwrap();
+    let done = handle.in_transaction(patience(), |session, handle| {
+        put(session, handle, "key", "new");
+        Ok(())
+    });
+    done.unwrap();
+    assert_eq!(handle.check(|_, _| true).unwrap().live, 1);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::backend::file::FileStore;
 use crate::chain::{StoreMode, Stored};
 use crate::check::{self, CheckError, Report};
 use crate::engine::{AccessError, Engine};
+use crate::flags::Flags;
 use crate::lock::{FileLocks, LockKind, NoLocks, TryLock, Wait};
 use crate::recovery::needs_recovery;
 use crate::repair::{self, Repaired};
@@ -215,6 +216,19 @@ impl Session {
     /// The transaction: nesting, state.
     pub fn transaction(&mut self) -> &mut Transaction {
         &mut self.transaction
+    }
+
+    /// Starts a transaction inside this one: counted only, and undone with this one. End it with
+    /// [`Transaction::commit_inner`] or [`Transaction::cancel_inner`].
+    ///
+    /// # Errors
+    /// [`TransactionError::Nesting`] on a handle opened DISALLOW_NESTING,
+    /// [`TransactionError::Prepared`].
+    pub fn nest(&mut self, handle: &Handle) -> Result<(), TransactionError> {
+        if handle.flags().contains(Flags::DISALLOW_NESTING) {
+            return Err(TransactionError::Nesting);
+        }
+        self.transaction.nest()
     }
 
     /// Runs an operation that only reads.

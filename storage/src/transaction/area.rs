@@ -12,8 +12,8 @@ use super::TransactionError;
 use super::overlay::{Block, Cache, Overlay};
 use crate::engine::{Engine, Policy};
 use crate::format::{
-    Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE, RECORD_LEN, RECOVERY_HEAD, RecordHeader,
-    TAILER_LEN, expansion,
+    ALIGNMENT, Layout, MAGIC_RECOVERY, MAGIC_RECOVERY_IDLE, RECORD_LEN, RECOVERY_HEAD,
+    RecordHeader, TAILER_LEN, expansion,
 };
 use crate::lock::NoLocks;
 use crate::recovery::Area;
@@ -68,8 +68,10 @@ pub(super) fn place<S: Store>(
     let old_len = cache.file_len();
     // As the transaction sees it: a repair may have taken the pointer away.
     let view = Overlay::new(cache, store);
+    // A pointer that cannot be one is a damaged word, and writing there would destroy more.
     let area = Area::load(&view)?
-        .filter(|area| matches!(area.magic, MAGIC_RECOVERY | MAGIC_RECOVERY_IDLE));
+        .filter(|area| matches!(area.magic, MAGIC_RECOVERY | MAGIC_RECOVERY_IDLE))
+        .filter(|area| area.offset >= layout.data_start() && area.offset.is_multiple_of(ALIGNMENT));
     let mut data_len = payload_len(cache, u32::MAX).ok_or_else(too_large)?;
     let mut offset = None;
     if let Some(area) = area {
