@@ -6,6 +6,8 @@
 //! Origin: `docs/spec/cluster-semantics.md` 1, 6, 7, 8.
 
 pub mod controls;
+mod events;
+mod freeze;
 pub mod lifecycle;
 pub mod monitor;
 pub mod recd;

@@ -30,6 +30,9 @@ use std::{
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// No deadline at all.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// Later by `millis`.
     #[must_use]
     pub const fn plus(self, millis: u64) -> Self {
@@ -353,7 +356,7 @@ impl<W: World, F: Fn(&W::State) -> bool + Unpin> Future for Until<W, F> {
         if self.cx.now() >= deadline {
             return Poll::Ready(false);
         }
-        if !self.armed {
+        if !self.armed && deadline != Millis::NEVER {
             self.armed = true;
             let number = self.cx.inner.next_token.get();
             self.cx.inner.timers.borrow_mut().insert((deadline, number), ());
@@ -379,6 +382,22 @@ pub async fn join_all<F: Future + Unpin>(futures: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     slots.into_iter().filter_map(Result::ok).collect()
+}
+
+/// Waits for whichever of two comes first; the other one is given up.
+///
+/// # Errors
+/// The second, if that was first.
+pub async fn first_of<A, B>(mut wanted: A, mut instead: B) -> Result<A::Output, B::Output>
+where
+    A: Future + Unpin,
+    B: Future + Unpin,
+{
+    std::future::poll_fn(|cx| match Pin::new(&mut wanted).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => Pin::new(&mut instead).poll(cx).map(Err),
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -9,13 +9,25 @@
 //!
 //! Origin: `docs/spec/wire-protocol.md` 3; `ctdb/server/ctdb_control.c`.
 
+mod addresses;
 mod answer;
+pub(super) mod attach;
 mod clients;
+mod daemon;
+mod databases;
 mod membership;
+mod persistent;
+mod recovery;
+pub(super) mod statistics;
+mod transactions;
+mod traverse;
+mod vacuum;
+mod view;
 
+pub(super) use self::answer::broadcast_to_others;
 pub use self::{
     clients::{client_connected, client_gone},
-    membership::{force_recovery, node_connected, node_gone},
+    membership::{ban_self, force_recovery, node_connected, node_gone},
 };
 
 use std::ops::ControlFlow;
@@ -27,7 +39,7 @@ use ringmaster_protocol::{
 
 use self::answer::{Call, reply, status};
 use super::{
-    NodeCx,
+    NodeCx, lifecycle,
     world::{ControlAnswer, Request},
 };
 
@@ -61,11 +73,16 @@ pub fn message(cx: &NodeCx, srvid: Srvid, data: Vec<u8>) {
 
 /// `None`: never answered.
 async fn answer(cx: &NodeCx, call: &Call, control: ControlRequest<'_>) -> Option<ControlAnswer> {
-    match families(cx, call, control).await {
-        ControlFlow::Break(answer) => Some(answer),
-        // Unknown and obsolete numbers.
-        ControlFlow::Continue(_) => Some(status(RequestError::STATUS)),
+    if matches!(control, ControlRequest::Shutdown) {
+        // Whoever asked sees the connection end.
+        lifecycle::shutdown(cx, 0);
+        return None;
     }
+    Some(match families(cx, call, control).await {
+        ControlFlow::Break(answer) => answer,
+        // Unknown and obsolete numbers, and those that only shards can answer.
+        ControlFlow::Continue(_) => status(RequestError::STATUS),
+    })
 }
 
 /// Each family takes what is its own and hands on the rest.
@@ -74,6 +91,18 @@ async fn families<'a>(
     call: &Call,
     control: ControlRequest<'a>,
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
+    // Records of a traverse come by the million.
+    let control = traverse::answer(cx, call, control)?;
+    let control = view::answer(cx, control)?;
     let control = clients::answer(cx, call, control).await?;
-    ControlFlow::Continue(control)
+    let control = attach::answer(cx, call, control).await?;
+    let control = databases::answer(cx, call, control).await?;
+    let control = persistent::answer(cx, call, control).await?;
+    let control = recovery::answer(cx, call, control).await?;
+    let control = transactions::answer(cx, call, control).await?;
+    let control = vacuum::answer(cx, control).await?;
+    let control = membership::answer(cx, control).await?;
+    let control = daemon::answer(cx, control).await?;
+    let control = statistics::answer(cx, control).await?;
+    addresses::answer(cx, control).await
 }

@@ -6,7 +6,7 @@
 //! - A run state is only replaced by a later one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
 };
 
@@ -18,7 +18,7 @@ use ringmaster_protocol::{
     node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
     statistics::{LatencyCounter, Statistics},
-    tunable::TunableList,
+    tunable::{Tunable, TunableList},
 };
 
 use super::{recd::RecdState, world::ClientId};
@@ -82,6 +82,10 @@ pub struct State {
     pub ban: Option<(Millis, u32)>,
     /// How often SET_RECMODE has ended a recovery; deferred attaches wait for the next time.
     pub recoveries_left: u64,
+    /// Names of databases that are being attached.
+    pub attaching: BTreeSet<String>,
+    /// The last number given out by [`State::next_number`].
+    pub last_number: u64,
     /// Traverses of local clients, by their request id.
     pub traverses: BTreeMap<u32, Traverse>,
     /// Request id of the last traverse.
@@ -165,6 +169,8 @@ pub struct Database {
 /// A push that a leader has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Push {
+    /// Tells it from a later one with the same srvid.
+    pub number: u64,
     /// Its messages.
     pub srvid: Srvid,
     /// Records stored so far.
@@ -180,6 +186,8 @@ pub struct Push {
 pub struct Commit {
     /// Whose.
     pub client: ClientId,
+    /// Tells its late replies from those of a later one.
+    pub number: u64,
     /// Nodes that have not confirmed.
     pub missing: u32,
     /// A recovery has decided.
@@ -204,6 +212,8 @@ pub struct Traverse {
 /// This node's records of a traverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalTraverse {
+    /// What.
+    pub db: DbId,
     /// What the client calls it.
     pub client_reqid: u32,
     /// Where the client listens.
@@ -275,6 +285,8 @@ impl State {
             clients: BTreeMap::new(),
             ban: None,
             recoveries_left: 0,
+            attaching: BTreeSet::new(),
+            last_number: 0,
             traverses: BTreeMap::new(),
             last_traverse: 0,
             local_traverses: BTreeMap::new(),
@@ -351,6 +363,31 @@ impl State {
     /// The same, to change.
     pub fn database_mut(&mut self, id: DbId) -> Option<&mut Database> {
         self.databases.iter_mut().find(|db| db.id == id)
+    }
+
+    /// Value of a tunable.
+    #[must_use]
+    pub const fn tunable(&self, tunable: Tunable) -> u32 {
+        self.tunables.value(tunable)
+    }
+
+    /// A number that has not been used before, to tell things apart that look alike.
+    pub const fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Sets or clears flags of this node itself.
+    pub fn change_own_flags(&mut self, change: impl FnOnce(NodeFlags) -> NodeFlags) {
+        let own = self.pnn();
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.pnn == own) {
+            node.flags = change(node.flags);
+        }
+    }
+
+    /// Goes on to a later run state; an earlier one, or the same, changes nothing.
+    pub fn enter(&mut self, run_state: RunState) {
+        self.run_state = self.run_state.max(run_state);
     }
 
     /// Wall clock at `now`.

@@ -147,3 +147,23 @@ fn the_seed_decides_the_numbers_and_time_never_goes_back() {
     one.handle(Millis(3), |_| {}, &mut out);
     assert_eq!(one.cx().now(), Millis(9));
 }
+
+#[test]
+fn of_two_waits_the_first_to_end_counts_and_the_other_is_forgotten() {
+    let (mut plane, mut out) = plane();
+    plane.handle(
+        Millis(0),
+        |cx| {
+            let cx = cx.clone();
+            cx.clone().spawn(async move {
+                let deadline = cx.now().plus(10);
+                let ended = first_of(cx.ask("slow"), cx.until_or(deadline, |_| false)).await;
+                cx.tell(format!("{ended:?}"));
+            });
+        },
+        &mut out,
+    );
+    assert_eq!(std::mem::take(&mut out), [Action::Ask(Token(1), "slow")]);
+    plane.handle(Millis(10), |_| {}, &mut out);
+    assert_eq!(out, [Action::Forget(Token(1)), Action::Tell("Err(false)".into())]);
+}

@@ -1,10 +1,12 @@
 //! What all families need: who asks, and the forms of an answer.
 
-use ringmaster_protocol::{Srvid, control_packet::ControlFlags};
+use ringmaster_protocol::{
+    Encode, Pnn, Srvid, control::ControlOpcode, control_packet::ControlFlags,
+};
 
 use crate::node::{
     Ask, NodeCx, Outcome, State, Tell,
-    world::{ClientId, ControlAnswer, DataAsk, Origin, Request},
+    world::{ClientId, ControlAnswer, DataAsk, Origin, OutgoingControl, Request},
 };
 
 /// A control's header.
@@ -14,11 +16,13 @@ pub(super) struct Call {
     pub(super) from: Origin,
     /// Argument of a few controls.
     pub(super) srvid: Srvid,
+    /// Flags.
+    pub(super) flags: ControlFlags,
 }
 
 impl Call {
     pub(super) const fn new(request: &Request) -> Self {
-        Self { from: request.from, srvid: request.srvid }
+        Self { from: request.from, srvid: request.srvid, flags: request.flags }
     }
 
     /// The client of this node that asks, if it is still there.
@@ -26,6 +30,14 @@ impl Call {
         match self.from {
             Origin::Client(id) if state.clients.contains_key(&id) => Some(id),
             _ => None,
+        }
+    }
+
+    /// The node that asks.
+    pub(super) fn node(&self, state: &State) -> Pnn {
+        match self.from {
+            Origin::Node(pnn, _) => pnn,
+            Origin::Client(_) | Origin::Own => state.pnn(),
         }
     }
 }
@@ -57,6 +69,21 @@ pub(super) fn success(done: bool) -> ControlAnswer {
     status(if done { 0 } else { -1 })
 }
 
+/// A status with an error text.
+pub(super) fn error(status: i32, text: &str) -> ControlAnswer {
+    ControlAnswer { status, data: Vec::new(), error: text.to_owned() }
+}
+
+/// 0 with a payload.
+pub(super) fn payload(data: &impl Encode) -> ControlAnswer {
+    ControlAnswer { data: data.to_bytes(), ..ControlAnswer::default() }
+}
+
+/// 0 with bytes as they are.
+pub(super) fn bytes(data: Vec<u8>) -> ControlAnswer {
+    ControlAnswer { data, ..ControlAnswer::default() }
+}
+
 /// An order to the data plane that either works or does not.
 pub(super) async fn data(cx: &NodeCx, ask: DataAsk) -> bool {
     !matches!(cx.ask(Ask::Data(ask)).await, Outcome::Failed(_))
@@ -71,4 +98,34 @@ pub(super) async fn publish(cx: &NodeCx) {
 pub(super) fn publish_soon(cx: &NodeCx) {
     let sequence = cx.clone();
     cx.spawn(async move { publish(&sequence).await });
+}
+
+/// A control for several nodes that nobody answers; with client id 0.
+pub(super) fn broadcast(cx: &NodeCx, to: Vec<Pnn>, opcode: ControlOpcode, data: &[u8]) {
+    for to in to {
+        cx.tell(Tell::Control(OutgoingControl {
+            to,
+            opcode,
+            srvid: Srvid(0),
+            flags: ControlFlags::NOREPLY,
+            client: None,
+            data: data.to_vec(),
+            timeout_s: 0,
+        }));
+    }
+}
+
+/// The same, for all nodes that a broadcast reaches but this one.
+pub(in crate::node) fn broadcast_to_others(
+    cx: &NodeCx,
+    reached: fn(&State) -> Vec<Pnn>,
+    opcode: ControlOpcode,
+    data: &[u8],
+) {
+    let others = {
+        let state = cx.state();
+        let own = state.pnn();
+        reached(&state).into_iter().filter(|pnn| *pnn != own).collect()
+    };
+    broadcast(cx, others, opcode, data);
 }

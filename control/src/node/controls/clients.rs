@@ -6,7 +6,10 @@ use std::ops::ControlFlow;
 
 use ringmaster_protocol::{Destination, control::ControlRequest};
 
-use super::answer::{Call, data, done, refused, status, success};
+use super::{
+    answer::{Call, data, done, refused, status, success},
+    force_recovery, persistent, traverse,
+};
 use crate::node::{
     NodeCx, Tell,
     state::Client,
@@ -27,6 +30,12 @@ pub fn client_gone(cx: &NodeCx, id: ClientId) {
     for (srvid, data) in client.notify {
         cx.tell(Tell::Message { to: Destination::BroadcastConnected, srvid, data });
     }
+    if client.persistent_updates > 0 {
+        tracing::warn!("a client has gone in the middle of a persistent update; recovering");
+        force_recovery(cx);
+    }
+    persistent::client_gone(cx, id);
+    traverse::client_gone(cx, id);
 }
 
 pub(super) async fn answer<'a>(

@@ -1,0 +1,226 @@
+//! Commits of persistent and replicated databases.
+//!
+//! Role: TRANS3_COMMIT sends the records to every member as UPDATE_RECORD; UPDATE_RECORD writes
+//! them here.
+//! Invariants
+//! - A commit that any member has not confirmed is decided by a recovery, never by this node: a
+//!   failure starts one, and replies that come during it count for nothing.
+//! - One commit per database and per client.
+//!
+//! Origin: `docs/spec/cluster-semantics.md` 4.2, 4.3; `ctdb/server/ctdb_persistent.c`,
+//! `ctdb_update_record.c`.
+
+use std::ops::ControlFlow;
+
+use ringmaster_protocol::{
+    DbId, Pnn, Srvid,
+    control::{ControlOpcode, ControlRequest},
+    control_packet::ControlFlags,
+    node::NodeFlags,
+    process::RecMode,
+    record::{PushRecord, RecBuffer, RecBufferBuilder},
+    tunable::Tunable,
+    wire::Encode,
+};
+
+use super::{
+    answer::{Call, data, done, error, refused, status, success},
+    databases::with_database,
+    force_recovery,
+    statistics::{add_latency, seconds_between},
+};
+use crate::{
+    node::{
+        Ask, NodeCx, Outcome, State,
+        state::Commit,
+        world::{ClientId, ControlAnswer, ControlFailure, DataAsk, OutgoingControl},
+    },
+    plane::{Millis, first_of},
+};
+
+pub(super) async fn answer<'a>(
+    cx: &NodeCx,
+    call: &Call,
+    control: ControlRequest<'a>,
+) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
+    ControlFlow::Break(match control {
+        ControlRequest::Trans3Commit(records) => commit(cx, call, &records).await,
+        ControlRequest::UpdateRecord(records) => update(cx, &records).await,
+        ControlRequest::PushRecord(record) => push(cx, &record).await,
+        other => return ControlFlow::Continue(other),
+    })
+}
+
+/// Opens a commit; `None` if it is refused.
+fn begin(state: &mut State, call: &Call, id: DbId) -> Option<(Commit, Vec<Pnn>)> {
+    let client = call.client(state)?;
+    let has_commit = |commit: &Commit| commit.client == client;
+    let busy = state.databases.iter().filter_map(|db| db.commit.as_ref()).any(has_commit);
+    if state.recovery_mode == RecMode::Active || busy || state.database(id)?.commit.is_some() {
+        return None;
+    }
+    let active = |pnn: &Pnn| {
+        state.flags_of(*pnn).is_some_and(|flags| !flags.intersects(NodeFlags::INACTIVE))
+    };
+    let targets: Vec<Pnn> = state.vnn_map.map.iter().copied().filter(active).collect();
+    let missing = u32::try_from(targets.len()).ok()?;
+    let commit = Commit { client, number: state.next_number(), missing, ended: false };
+    if missing > 0 {
+        state.database_mut(id)?.commit = Some(commit);
+    }
+    Some((commit, targets))
+}
+
+fn open_commit(state: &State, id: DbId, number: u64) -> Option<Commit> {
+    state.database(id).and_then(|db| db.commit).filter(|commit| commit.number == number)
+}
+
+async fn commit(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
+    let id = records.db();
+    let begun = begin(&mut cx.state_mut(), call, id);
+    let Some((commit, targets)) = begun else { return refused() };
+    if targets.is_empty() {
+        return done();
+    }
+    data(cx, DataAsk::CommitActive(id, true)).await;
+    let timeout_s = cx.state().tunable(Tunable::ControlTimeout);
+    let buffer = records.to_bytes();
+    for to in targets {
+        let update = OutgoingControl {
+            to,
+            opcode: ControlOpcode::UPDATE_RECORD,
+            srvid: Srvid(0),
+            flags: ControlFlags::NONE,
+            client: Some(commit.client),
+            data: buffer.clone(),
+            timeout_s,
+        };
+        cx.spawn(confirm(cx.clone(), id, commit.number, update));
+    }
+    let answer = decided(cx, id, commit.number).await;
+    with_database(cx, id, |db| {
+        db.commit.take_if(|open| open.number == commit.number);
+    });
+    data(cx, DataAsk::CommitActive(id, false)).await;
+    answer
+}
+
+/// One member's reply.
+async fn confirm(cx: NodeCx, id: DbId, number: u64, update: OutgoingControl) {
+    let to = update.to;
+    let outcome = cx.ask(Ask::Control(update)).await;
+    if outcome == Outcome::Reply(Err(ControlFailure::TimedOut)) {
+        cx.state_mut().counters.control_timeouts += 1;
+    }
+    let open = open_commit(&cx.state(), id, number).is_some_and(|commit| !commit.ended);
+    if !open || cx.state().recovery_mode == RecMode::Active {
+        return;
+    }
+    if matches!(&outcome, Outcome::Reply(Ok(answer)) if answer.status == 0) {
+        with_database(&cx, id, |db| {
+            if let Some(commit) = &mut db.commit {
+                commit.missing = commit.missing.saturating_sub(1);
+            }
+        });
+    } else {
+        tracing::error!(db = %id, %to, ?outcome, "a node has not confirmed a commit; recovering");
+        force_recovery(&cx);
+    }
+}
+
+/// Waits until the commit is confirmed by all, decided by a recovery, or too late.
+async fn decided(cx: &NodeCx, id: DbId, number: u64) -> ControlAnswer {
+    let over = move |state: &State| {
+        open_commit(state, id, number).is_none_or(|commit| commit.ended || commit.missing == 0)
+    };
+    let deadline = control_deadline(cx.now(), &cx.state());
+    if !cx.until_or(deadline, over).await {
+        if cx.state().recovery_mode == RecMode::Normal {
+            // The members' replies have timed out too; C's start a recovery just before this.
+            force_recovery(cx);
+            return error(1, "timeout in ctdb_persistent_state");
+        }
+        cx.until(over).await;
+    }
+    match open_commit(&cx.state(), id, number) {
+        Some(commit) if commit.ended => error(2, "trans3 commit ended by recovery"),
+        Some(_) => done(),
+        // The client has gone.
+        None => refused(),
+    }
+}
+
+/// When something that takes a control's time is too late: never, if the tunable is 0.
+fn control_deadline(now: Millis, state: &State) -> Millis {
+    match state.tunable(Tunable::ControlTimeout) {
+        0 => Millis::NEVER,
+        seconds => now.plus_seconds(seconds),
+    }
+}
+
+/// A client has gone: nobody knows whether its commit is to be completed, so a recovery decides.
+pub(super) fn client_gone(cx: &NodeCx, id: ClientId) {
+    let open = {
+        let mut state = cx.state_mut();
+        let mine = |commit: &mut Commit| commit.client == id;
+        let taken = state.databases.iter_mut().filter_map(|db| db.commit.take_if(mine));
+        taken.count() > 0
+    };
+    if open {
+        tracing::warn!("a client has gone in the middle of a commit; recovering");
+        force_recovery(cx);
+    }
+}
+
+async fn update(cx: &NodeCx, records: &RecBuffer<'_>) -> ControlAnswer {
+    let id = records.db();
+    let usable = |state: &State| {
+        state.recovery_mode == RecMode::Normal
+            && state.database(id).is_some_and(|db| db.unhealthy.is_none())
+    };
+    if !usable(&cx.state()) {
+        return refused();
+    }
+    let started = cx.now();
+    let deadline = {
+        let mut state = cx.state_mut();
+        state.counters.childwrite_calls += 1;
+        state.counters.pending_childwrite_calls += 1;
+        control_deadline(started, &state)
+    };
+    let write = cx.ask(Ask::Data(DataAsk::UpdateRecords { db: id, buffer: records.to_bytes() }));
+    let ended = first_of(write, cx.until_or(deadline, |_| false)).await;
+    {
+        let counters = &mut cx.state_mut().counters;
+        counters.pending_childwrite_calls = counters.pending_childwrite_calls.saturating_sub(1);
+        add_latency(&mut counters.childwrite_latency, seconds_between(started, cx.now()));
+    }
+    match ended {
+        Ok(Outcome::Done) => done(),
+        Ok(outcome) => {
+            tracing::error!(db = %id, ?outcome, "cannot store the records of an update");
+            status(1)
+        }
+        Err(_) => error(-1, "timeout in ctdb_persistent_lock"),
+    }
+}
+
+/// One record that a client of another node wants to be safe here too.
+async fn push(cx: &NodeCx, record: &PushRecord<'_>) -> ControlAnswer {
+    let (meant, known) = {
+        let state = cx.state();
+        let meant =
+            record.generation == state.vnn_map.generation && !record.header.dmaster.is(state.pnn());
+        (meant, state.database(record.db).is_some())
+    };
+    if !meant {
+        return done();
+    }
+    if !known {
+        return refused();
+    }
+    let mut buffer = RecBufferBuilder::new(record.db);
+    buffer.push_with_header(0, record.key, &record.header, record.data);
+    let ask = DataAsk::PushRecord { db: record.db, buffer: buffer.into_bytes() };
+    success(data(cx, ask).await)
+}
