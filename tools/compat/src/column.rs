@@ -19,6 +19,9 @@ pub const REFRESH: &str = "RINGMASTER_COMPAT_REFRESH";
 /// `1`: run the C tool on C daemons and compare with the committed output.
 pub const VERIFY: &str = "RINGMASTER_COMPAT_VERIFY";
 
+/// The helper that most commands need.
+const A_HELPER: &str = "ctdb-event";
+
 /// A tool against a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -39,11 +42,13 @@ impl Column {
         tool.or_else(|| case.gap_daemon.as_deref().filter(|_| ours))
     }
 
-    /// Directory of the helper programs of the column's tool.
+    /// Directory of the helper programs of the column's tool: beside ours if they are built, else
+    /// C's.
     #[must_use]
     pub fn tool_helpers(&self) -> &Path {
         let beside = self.tool.as_deref().and_then(Path::parent);
-        beside.unwrap_or(Path::new(prerequisite::C_HELPERS))
+        let built = beside.filter(|directory| directory.join(A_HELPER).is_file());
+        built.unwrap_or(Path::new(prerequisite::C_HELPERS))
     }
 }
 
@@ -81,6 +86,13 @@ pub fn columns() -> (Vec<Column>, Vec<String>) {
             refresh: false,
         }),
         None => left_out.push("our tool: not built (cargo build -p ringmaster-ctdb)".into()),
+    }
+    if let Some(column) = columns.last()
+        && column.tool.is_some()
+        && column.tool_helpers() == Path::new(prerequisite::C_HELPERS)
+    {
+        let reason = "our helpers: not built (cargo build -p ringmaster-admin), C's are used";
+        left_out.push(reason.into());
     }
     match daemon {
         Some(daemon) => {
