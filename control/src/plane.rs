@@ -4,7 +4,7 @@
 //! the monitor loop). A sequence is written as an `async fn` that reads like the procedure it is:
 //! it asks for something ([`Cx::ask`]), waits for the outcome, decides, goes on. Nothing is done
 //! here: what a sequence asks for leaves as an [`Action`], what comes of it returns as an
-//! [`Event`]. The daemon carries actions out; the simulator plays them.
+//! event. The daemon carries actions out; the simulator plays them.
 //! Invariants
 //! - No clock, no I/O, no thread, no randomness of its own: time and the seed are arguments, so that
 //!   a run can be repeated exactly.

@@ -2,7 +2,7 @@
 //!
 //! Role: a pure state machine; what it wants done comes out as actions.
 //! Invariants
-//! - At most one event runs; the rest waits in order of arrival. At most [`WAITING_MAX`] wait.
+//! - At most one event runs; the rest waits in order of arrival. At most `WAITING_MAX` wait.
 //! - A running `monitor` is cancelled by any other event; a `monitor` that finds something running
 //!   is cancelled at once.
 //! - One deadline covers waiting and all scripts of an event.

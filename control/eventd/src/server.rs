@@ -3,7 +3,7 @@
 //! Role: carries out what `component` decides. One thread; tasks on it.
 //! Invariants
 //! - A packet that makes no sense costs its sender the connection, as in C.
-//! - Output of a script is kept to [`OUTPUT_MAX`]; it is read to its end all the same, so that the
+//! - Output of a script is kept to `OUTPUT_MAX`; it is read to its end all the same, so that the
 //!   script never blocks on a full pipe.
 //! - Ends with the process it watches, and leaves no script's process group behind on a kill.
 //!

@@ -4,7 +4,7 @@
 //! `leader` (broadcasts, timeout, elections), `main_loop` (the checks of every second), `recovery`
 //! (with `collect` and `push`), `takeover`; `messages` answers the srvids it listens to.
 //! Contract with the driver: [`start`] once the daemon has run event `setup`; received messages of the
-//! srvids asked for with [`Ask::ListenSrvid`](super::Ask) go to [`State::mailbox`], in the order of
+//! srvids asked for with [`Ask::ListenSrvid`](super::Ask) go to `State::mailbox`, in the order of
 //! their arrival and before the reply of a control that arrived later on the same connection;
 //! [`lock_lost`] when the lock helper has ended by itself; [`stop`] when the daemon shuts down.
 //! Invariants

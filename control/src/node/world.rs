@@ -213,7 +213,7 @@ pub enum DataAsk {
     ResetStatistics,
     /// A client's registration, in all shards. Outcome: Done or Failed (refused).
     Register(Registration),
-    /// Publishes the state to all shards ([`State::view`] of this moment). Outcome: Done.
+    /// Publishes the state to all shards (as it is at this moment). Outcome: Done.
     Publish,
 }
 
