@@ -13,6 +13,9 @@ const BINARIES: &[(&str, &str)] = &[
     ("onnode", "bin"),
     ("ping_pong", "bin"),
     ("ltdbtool", "bin"),
+    ("ctdbd", "sbin"),
+    ("ctdb_diagnostics", "bin"),
+    ("ctdb-eventd", "libexec/ctdb"),
     ("ctdb-path", "libexec/ctdb"),
     ("ctdb-config", "libexec/ctdb"),
     ("ctdb-event", "libexec/ctdb"),
@@ -21,6 +24,7 @@ const BINARIES: &[(&str, &str)] = &[
 
 /// Folder in the tree, and its place below the prefix.
 const FOLDERS: &[(&str, &str)] = &[
+    ("packaging/systemd", "lib/systemd/system"),
     ("packaging/generated/man", "share/man/man1"),
     ("packaging/generated/bash", "share/bash-completion/completions"),
     ("packaging/generated/zsh", "share/zsh/site-functions"),

@@ -21,7 +21,99 @@ struct Step {
     keep: usize,
 }
 
-const STEPS: &[Step] = &[];
+const STEPS: &[Step] = &[
+    Step {
+        name: "fuzz",
+        about: "10 million inputs per family of decoders: no panic, hang, or memory above twice the packet",
+        cargo: "run --release -p ringmaster-protocol --example fuzz_families -- --iterations 10000000 --seed SEED",
+        env: &[],
+        keep: 12,
+    },
+    Step {
+        name: "byte-identity",
+        about: "random operations by ours and by libtdb: files byte for byte the same",
+        cargo: "test --release -p ringmaster-storage --test byte_identity --test transaction_libtdb -- --nocapture",
+        env: &[("RINGMASTER_SOAK_SECONDS", "120"), ("RINGMASTER_SOAK", "1")],
+        keep: 12,
+    },
+    Step {
+        name: "crash-images",
+        about: "every prefix of writes, unsynced ones lost or reordered: before or after the commit",
+        cargo: "test --release -p ringmaster-storage --test transaction_crash --test recovery_samples -- --nocapture",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 12,
+    },
+    Step {
+        name: "corruption",
+        about: "a million damaged files: an error or the right answer",
+        cargo: "test --release -p ringmaster-storage --test corruption --test damaged_open -- --nocapture",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 12,
+    },
+    Step {
+        name: "torture",
+        about: "libtdb processes and ours on one file, killed at random, 60 s per mode",
+        cargo: "test --release -p ringmaster-storage --test torture --test killed -- --nocapture",
+        env: &[("RINGMASTER_SOAK_SECONDS", "60"), ("RINGMASTER_SOAK", "1")],
+        keep: 16,
+    },
+    Step {
+        name: "waiters",
+        about: "1,000 rounds of contention with libtdb, holders killed: nobody sleeps on a free lock",
+        cargo: "test --release -p ringmaster-storage --test waiters -- --nocapture",
+        env: &[("RINGMASTER_SOAK_ROUNDS", "1000")],
+        keep: 12,
+    },
+    Step {
+        name: "storage-bench",
+        about: "storage beside libtdb in the same run; ratio = libtdb's time / ours",
+        cargo: "run --release -p ringmaster-bench --bin storage_vs_libtdb",
+        env: &[],
+        keep: 60,
+    },
+    Step {
+        name: "codec-bench",
+        about: "decode and encode cost per packet",
+        cargo: "bench -p ringmaster-bench --bench protocol -- --quiet",
+        env: &[],
+        keep: 60,
+    },
+    Step {
+        name: "compat-c",
+        about: "the C tool on the C daemon prints what is committed",
+        cargo: "test --release -p ringmaster-compat --test cases -- --nocapture",
+        env: &[("RINGMASTER_COMPAT_VERIFY", "1")],
+        keep: 12,
+    },
+    Step {
+        name: "address-sanitizer",
+        about: "the files that map and lock, under AddressSanitizer (nightly)",
+        cargo: "+nightly test --target x86_64-unknown-linux-gnu -p ringmaster-storage --lib --target-dir target/asan",
+        env: &[("RUSTFLAGS", "-Zsanitizer=address")],
+        keep: 6,
+    },
+    Step {
+        name: "miri",
+        about: "the pure parts of storage and the codec under miri (nightly component)",
+        cargo: "+nightly miri test -p ringmaster-storage --lib format",
+        env: &[],
+        keep: 6,
+    },
+    Step {
+        name: "deny",
+        about: "licences and sources of all dependencies",
+        cargo: "deny check bans licenses sources",
+        env: &[],
+        keep: 6,
+    },
+];
+
+/// Tools that a step needs and that may be missing: such a step is reported as skipped.
+const NEEDS: &[(&str, &str)] = &[
+    ("miri", "+nightly miri --version"),
+    ("deny", "deny --version"),
+    ("address-sanitizer", "+nightly --version"),
+];
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     if args.iter().any(|arg| arg == "--list") {
@@ -38,12 +130,20 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     if let Some(reason) = packages::ensure(packages::FOR_TESTS)? {
         bail!("soak compares with the C implementation: {reason}");
     }
+    // Fresh for every soak, and printed: a finding can be repeated.
+    let seed = jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string();
     let mut page = heading()?;
+    writeln!(page, "- seed: {seed}")?;
     let mut all_ok = true;
     for step in STEPS.iter().filter(|step| args.is_empty() || args.iter().any(|a| a == step.name)) {
-        let mut command = cargo(step.cargo);
-        command.env("RINGMASTER_REQUIRE_ALL", "1").envs(step.env.iter().copied());
         println!("\n== {}: {}", step.name, step.about);
+        if let Some(missing) = missing_tool(step.name) {
+            println!("skipped: cargo {missing} does not work here");
+            writeln!(page, "\n## {}: skipped\n\n`cargo {missing}` does not work here.", step.name)?;
+            continue;
+        }
+        let mut command = step_command(&step.cargo.replace("SEED", &seed));
+        command.env("RINGMASTER_REQUIRE_ALL", "1").envs(step.env.iter().copied());
         let outcome = suite::run(&mut command)?;
         all_ok &= outcome.ok;
         describe(&mut page, step, &outcome)?;
@@ -54,6 +154,23 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     fs::write(&path, page).with_context(|| format!("cannot write {path}"))?;
     println!("\n{verdict}; result in {path}");
     Ok(all_ok)
+}
+
+/// `cargo ARGS`; `+TOOLCHAIN` first needs the `cargo` that rustup put in the path.
+fn step_command(args: &str) -> Command {
+    if !args.starts_with('+') {
+        return cargo(args);
+    }
+    let mut command = Command::new("cargo");
+    command.args(args.split_whitespace()).env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+    command
+}
+
+/// The command that shows that a step's tool is missing.
+fn missing_tool(step: &str) -> Option<&'static str> {
+    let (_, probe) = NEEDS.iter().find(|(name, _)| *name == step)?;
+    let works = step_command(probe).output().is_ok_and(|output| output.status.success());
+    (!works).then_some(probe)
 }
 
 fn heading() -> Result<String> {

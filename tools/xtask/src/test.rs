@@ -18,7 +18,15 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "wire", crates: &["ringmaster-protocol", "ringmaster-transport"] },
     Suite { name: "storage", crates: &["ringmaster-storage"] },
-    Suite { name: "control", crates: &["ringmaster-control", "ringmaster-daemon", "ringmaster-eventd", "ringmaster-host"] },
+    Suite {
+        name: "control",
+        crates: &[
+            "ringmaster-control",
+            "ringmaster-daemon",
+            "ringmaster-eventd",
+            "ringmaster-host",
+        ],
+    },
     Suite { name: "dataplane", crates: &["ringmaster-dataplane"] },
     Suite {
         name: "tool",
