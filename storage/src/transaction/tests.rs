@@ -75,7 +75,7 @@ fn change(transaction: &Transaction, store: &MemoryStore, random: &mut Random) {
     }
     if random.below(3) == 0 {
         let len = view.known_len();
-        view.grow(len, 4 * (1 + random.below(500))).unwrap();
+        view.grow(len, 4 * (3 + random.below(500))).unwrap();
         view.write(len, b"new space").unwrap();
     }
 }
@@ -154,6 +154,7 @@ fn power_loss_at_any_moment_recovers_to_the_old_or_the_new_state() {
             }
         }
     }
+    println!("{checked} images: {old} old, {new} new");
     assert!(old > checked / 20 && new > checked / 20, "one-sided: {old} old, {new} new");
 }
 
