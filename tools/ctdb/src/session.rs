@@ -130,10 +130,13 @@ impl<'a> Session<'a> {
         read: impl FnOnce(C::Reply<'_>) -> T,
     ) -> Result<T, Refused> {
         let timeout = self.timeout();
+        let to = Destination::from_raw(node);
         let answer = if timeout.is_zero() {
             Err(timed_out::<C>(node))
+        } else if !matches!(to, Destination::Node(_)) {
+            // What a daemon answers; the library refuses to ask.
+            Err(ControlError::Failed { control: C::OPCODE, to, status: -1, text: String::new() })
         } else {
-            let to = Destination::from_raw(node);
             self.client.control_with::<C>(to, request, ControlOptions::timeout(timeout)).map(read)
         };
         answer.map_err(|error| self.refused(C::OPCODE, node, &error))
@@ -324,13 +327,10 @@ impl<'a> Session<'a> {
         let map = if map.0.iter().any(banned) {
             let usable =
                 |node: &&NodeAndFlags| node.pnn.get() != own && !node.flags.intersects(unusable);
-            match map.0.iter().find(usable).map(|node| node.pnn.get()) {
-                Some(other) => self.nodemap_of(other)?,
-                None => {
-                    self.complain("Warning: All nodes are banned.");
-                    map
-                }
-            }
+            let other = map.0.iter().find(usable).map(|node| node.pnn.get());
+            // Called a warning, yet the end of every command but unban.
+            let other = other.ok_or_else(|| Failure::new("Warning: All nodes are banned."))?;
+            self.nodemap_of(other)?
         } else {
             map
         };
