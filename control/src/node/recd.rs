@@ -90,3 +90,6 @@ pub fn lock_lost(cx: &NodeCx) {
         spawn(cx, async move { leader::force_election(&own).await });
     }
 }
+
+#[cfg(test)]
+mod tests;

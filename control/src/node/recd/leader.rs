@@ -39,6 +39,9 @@ const BROADCAST_MS: u64 = 1_000;
 const ELECTION_RESEND_MS: u64 = 500;
 /// Length of an election by messages in test mode, in milliseconds.
 const ELECTION_FAST_MS: u64 = 500;
+/// The same without anybody to wait for but this node's own word that there is an election, which
+/// must not arrive after it and start another one; in milliseconds.
+const ELECTION_ALONE_MS: u64 = 100;
 /// Limit on taking the cluster lock, in seconds.
 const LOCK_TIMEOUT_S: u32 = 120;
 
@@ -280,7 +283,7 @@ fn arm_election_timer(cx: &NodeCx) {
     let now = cx.now();
     let mut state = cx.state_mut();
     let wait_ms = match (hurries_alone(&state), fast(&state)) {
-        (true, _) => 0,
+        (true, _) => ELECTION_ALONE_MS,
         (false, true) => ELECTION_FAST_MS,
         (false, false) => 1_000 * u64::from(state.tunables.value(Tunable::ElectionTimeout)),
     };

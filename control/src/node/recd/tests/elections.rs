@@ -1,0 +1,228 @@
+//! Who leads.
+
+use ringmaster_protocol::{
+    Destination, Encode, Srvid, capabilities::Capabilities, control::ControlOpcode,
+    node::NodeFlags, process::RecMode,
+};
+
+use super::{
+    super::{lock_lost, stop},
+    cluster::{Cluster, Setup, pnn},
+};
+
+const PLAIN: Setup = Setup { lock: false, fast_start: false };
+const LOCK: Setup = Setup { lock: true, fast_start: false };
+
+fn settled(setup: Setup) -> Cluster {
+    let mut cluster = Cluster::new(3, setup);
+    cluster.settle(20, &[0, 1, 2]);
+    cluster
+}
+
+#[test]
+fn a_lone_node_in_test_mode_is_in_service_at_once() {
+    for lock in [false, true] {
+        let mut cluster = Cluster::new(1, Setup { lock, fast_start: true });
+        cluster.settle(1, &[0]);
+        assert!(cluster.now.0 < 500, "{:?}", cluster.now);
+        assert_eq!(cluster.leader(0), Some(0));
+        assert_eq!(cluster.lock, lock.then_some(0));
+        assert_eq!(cluster.state(0, |state| state.counters.num_recoveries), 1);
+    }
+}
+
+#[test]
+fn a_lone_node_waits_for_the_leader_timeout_and_the_election() {
+    let mut cluster = Cluster::new(1, PLAIN);
+    cluster.run_for(4_900);
+    assert_eq!(cluster.leader(0), None);
+    cluster.settle(10, &[0]);
+    cluster.run_for(60_000);
+    assert_eq!(cluster.state(0, |state| state.counters.num_recoveries), 1, "and recovers once");
+}
+
+#[test]
+fn of_three_nodes_the_oldest_leads_without_a_lock() {
+    // Node 2's clock says that it started first.
+    assert_eq!(settled(PLAIN).leader(0), Some(2));
+}
+
+#[test]
+fn of_three_nodes_the_holder_of_the_lock_leads() {
+    let cluster = settled(LOCK);
+    assert_eq!(cluster.leader(0), cluster.lock);
+}
+
+#[test]
+fn a_settled_cluster_stays_as_it_is() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let leader = cluster.leader(0).unwrap();
+        let recoveries = cluster.state(0, |state| state.counters.num_recoveries);
+        cluster.run_for(120_000);
+        assert!(cluster.settled(&[0, 1, 2]));
+        assert_eq!(cluster.leader(0), Some(leader));
+        assert_eq!(cluster.state(0, |state| state.counters.num_recoveries), recoveries);
+    }
+}
+
+#[test]
+fn the_survivors_of_a_dead_leader_elect_another_and_recover() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let dead = cluster.leader(0).unwrap();
+        let others: Vec<usize> = (0..3).filter(|node| *node != dead).collect();
+        let before = cluster.state(others[0], |state| state.vnn_map.generation);
+        cluster.kill(dead);
+        cluster.run_until(40, "another leader", |cluster| {
+            cluster.settled(&others) && cluster.leader(others[0]) != Some(dead)
+        });
+        let map = cluster.state(others[0], |state| state.vnn_map.clone());
+        assert_ne!(map.generation, before);
+        assert_eq!(map.map, others.iter().map(|node| pnn(*node)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_stopped_leader_steps_down_and_comes_back_as_a_member() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let stopped = cluster.leader(0).unwrap();
+        let others: Vec<usize> = (0..3).filter(|node| *node != stopped).collect();
+        cluster.leave(stopped, NodeFlags::STOPPED);
+        assert_ne!(cluster.lock, Some(stopped), "the lock is given back at once");
+        cluster.run_until(40, "another leader", |cluster| {
+            cluster.settled(&others) && cluster.leader(others[0]) != Some(stopped)
+        });
+        let mode = cluster.state(stopped, |state| state.recovery_mode);
+        assert_eq!(mode, RecMode::Active);
+        assert!(cluster.sent(stopped, ControlOpcode::FREEZE) > 0);
+        let leader = cluster.leader(others[0]);
+        cluster.set_flags(stopped, stopped, |flags| flags.without(NodeFlags::STOPPED));
+        cluster.settle(40, &[0, 1, 2]);
+        assert_eq!(cluster.leader(stopped), leader, "who came back later does not lead");
+    }
+}
+
+#[test]
+fn a_leader_that_may_not_lead_any_more_makes_room() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let unwilling = cluster.leader(0).unwrap();
+        cluster.enter(unwilling, |cx| {
+            let mut state = cx.state_mut();
+            state.capabilities = state.capabilities.without(Capabilities::LEADER);
+        });
+        cluster.run_until(40, "another leader", |cluster| {
+            cluster.settled(&[0, 1, 2]) && cluster.leader(0) != Some(unwilling)
+        });
+    }
+}
+
+#[test]
+fn a_lost_lock_leads_to_an_election() {
+    let mut cluster = settled(LOCK);
+    let loser = cluster.leader(0).unwrap();
+    let other = (loser + 1) % 3;
+    // The lock is in other hands by the time its loser hears of it.
+    cluster.lock = Some(other);
+    cluster.enter(loser, lock_lost);
+    cluster.run_until(20, "another leader", |cluster| {
+        cluster.settled(&[0, 1, 2]) && cluster.leader(loser) == Some(other)
+    });
+}
+
+#[test]
+fn a_late_broadcast_of_the_last_leader_costs_one_timeout() {
+    // The leader took the word of its dead predecessor for a new one's, broadcast nothing any more
+    // and, holding the lock already, never said again that it leads.
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let leader = cluster.leader(0).unwrap();
+        let late = (leader + 1) % 3;
+        let word = pnn(late).to_bytes();
+        cluster.message(late, Destination::Node(pnn(leader)), Srvid::LEADER, &word);
+        cluster.run_until(1, "the late word", |cluster| cluster.leader(leader) == Some(late));
+        // Nobody hears a leader any more until the timeout.
+        cluster.run_for(4_000);
+        assert_eq!(cluster.leader(leader), Some(late));
+        cluster.run_until(20, "its leadership", |cluster| {
+            cluster.settled(&[0, 1, 2]) && cluster.leader(leader) == Some(leader)
+        });
+    }
+}
+
+#[test]
+fn one_election_at_a_time() {
+    // All nodes miss the leader at the same moment: nobody starts a second election inside the
+    // first, so nobody goes through more than two calls of SET_RECMODE per timeout.
+    let mut cluster = settled(PLAIN);
+    let dead = cluster.leader(0).unwrap();
+    cluster.kill(dead);
+    let before: usize = (0..3).map(|node| cluster.sent(node, ControlOpcode::SET_RECMODE)).sum();
+    let others: Vec<usize> = (0..3).filter(|node| *node != dead).collect();
+    cluster.run_until(40, "an election", |cluster| {
+        others.iter().any(|node| cluster.state(*node, |state| state.recd.election_in_progress))
+    });
+    cluster.run_until(40, "its end", |cluster| {
+        others.iter().all(|node| !cluster.state(*node, |state| state.recd.election_in_progress))
+    });
+    let after: usize = (0..3).map(|node| cluster.sent(node, ControlOpcode::SET_RECMODE)).sum();
+    assert!(after - before <= 4, "{}", after - before);
+}
+
+#[test]
+fn an_election_whose_caller_dies_ends_by_itself() {
+    // Without a lock, the word that there is an election was followed by nothing.
+    let mut cluster = settled(PLAIN);
+    let caller = (cluster.leader(0).unwrap() + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|node| *node != caller).collect();
+    let nobody = u32::MAX.to_le_bytes();
+    cluster.message(caller, Destination::BroadcastConnected, Srvid::LEADER, &nobody);
+    cluster.run_for(1);
+    cluster.kill(caller);
+    assert!(cluster.state(others[0], |state| state.recd.election_in_progress));
+    cluster.run_until(40, "service without the caller", |cluster| {
+        cluster.settled(&others) && cluster.state(others[0], |state| state.vnn_map.map.len()) == 2
+    });
+}
+
+#[test]
+fn a_split_without_a_lock_gives_two_leaders_and_heals_to_one() {
+    let mut cluster = settled(PLAIN);
+    cluster.split(&[0]);
+    cluster.run_until(60, "both halves in service", |cluster| {
+        cluster.settled(&[0]) && cluster.settled(&[1, 2])
+    });
+    cluster.heal();
+    cluster.settle(60, &[0, 1, 2]);
+    let generation = cluster.state(0, |state| state.vnn_map.generation);
+    assert_eq!(cluster.state(2, |state| state.vnn_map.generation), generation);
+    assert_eq!(cluster.state(0, |state| state.vnn_map.map.len()), 3);
+}
+
+#[test]
+fn the_half_without_the_lock_has_no_leader_and_no_service() {
+    let mut cluster = settled(LOCK);
+    let leader = cluster.leader(0).unwrap();
+    let other = (leader + 1) % 3;
+    cluster.split(&[other]);
+    cluster.run_for(60_000);
+    let rest: Vec<usize> = (0..3).filter(|node| *node != other).collect();
+    assert!(cluster.settled(&rest));
+    assert_eq!(cluster.leader(rest[0]), Some(leader));
+    assert_ne!(cluster.leader(other), Some(other));
+    assert_eq!(cluster.state(other, |state| state.recovery_mode), RecMode::Active);
+    cluster.heal();
+    cluster.settle(30, &[0, 1, 2]);
+    assert_eq!(cluster.leader(other), Some(leader));
+}
+
+#[test]
+fn nothing_goes_on_after_the_stop() {
+    let mut cluster = settled(LOCK);
+    let leader = cluster.leader(0).unwrap();
+    cluster.enter(leader, stop);
+    assert_eq!(cluster.lock, None);
+    assert!(cluster.nodes[leader].plane.is_empty());
+}
