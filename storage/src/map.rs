@@ -143,7 +143,7 @@ impl SharedMap {
     ///
     /// # Errors
     /// [`Outside`].
-    #[inline]
+    #[inline(always)]
     pub fn load_words<const N: usize>(&self, offset: usize) -> Result<[u32; N], Outside> {
         if !offset.is_multiple_of(4) {
             let mut bytes = [[0_u8; 4]; N];

@@ -97,7 +97,7 @@ impl FileStore {
     }
 
     /// Runs `access`; if it lies outside the known size, once more after asking for the size.
-    #[inline]
+    #[inline(always)]
     fn with_refresh<T>(
         &self,
         offset: u32,
@@ -214,7 +214,8 @@ impl Store for FileStore {
         self.with_refresh(SEQNUM_OFFSET, 4, || self.map.add_word(at, 1).ok()).map(|_| ())
     }
 
-    #[inline]
+    // On the path of every operation, in several crates' loops: bench storage/fetch.
+    #[inline(always)]
     fn read_words<const N: usize>(&self, offset: u32) -> Result<[u32; N], StoreError> {
         let at = self.physical(offset);
         self.with_refresh(offset, N * 4, || self.map.load_words(at).ok())
