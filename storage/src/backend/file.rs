@@ -214,7 +214,7 @@ impl Store for FileStore {
         self.with_refresh(SEQNUM_OFFSET, 4, || self.map.add_word(at, 1).ok()).map(|_| ())
     }
 
-    // On the path of every operation, in several crates' loops: bench storage/fetch.
+    // On the path of every operation: bench storage/fetch.
     #[inline(always)]
     fn read_words<const N: usize>(&self, offset: u32) -> Result<[u32; N], StoreError> {
         let at = self.physical(offset);
