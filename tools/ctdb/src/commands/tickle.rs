@@ -89,7 +89,11 @@ impl Report for Tickles {
 pub fn gettickles(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let ip = address(&arguments[0])?;
     let port = match arguments.get(1) {
-        Some(word) => decimal32(word).ok_or(Failure::BAD_NUMBER)?,
+        Some(word) => {
+            // Only the lower half is the port.
+            let [low, high, ..] = decimal32(word).ok_or(Failure::BAD_NUMBER)?.to_le_bytes();
+            u16::from_le_bytes([low, high])
+        }
         // Port 0 stands for all of them.
         None => 0,
     };
@@ -97,7 +101,7 @@ pub fn gettickles(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome 
         .control::<kinds::GetTcpTickleList, _>(session.target, &ip)
         .map_err(|refused| refused.explain("Failed to get list of connections"))?;
     let mut connections = list.connections;
-    connections.retain(|connection| port == 0 || u32::from(connection.dst.port()) == port);
+    connections.retain(|connection| port == 0 || connection.dst.port() == port);
     session.output().report(&Tickles { ip, connections })?;
     Ok(0)
 }

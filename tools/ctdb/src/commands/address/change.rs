@@ -143,6 +143,7 @@ pub fn delip(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
 pub fn moveip(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let addr = address(&arguments[0])?;
     let node = unsigned32(&arguments[1])
+        .filter(|node| *node != u32::MAX)
         .ok_or_else(|| Failure::new(format_args!("Invalid PNN {}", text(arguments, 1))))?;
     for _ in 0..ATTEMPTS_MAX {
         match move_address(session, &addr, node) {
