@@ -25,7 +25,7 @@ use crate::tool::Tool;
 /// Requests on their way at one time when many are sent.
 const BATCH: usize = 1000;
 /// "As long as it takes", for a library that wants a number.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 86_400);
+pub(crate) const NO_LIMIT: Duration = Duration::from_secs(365 * 86_400);
 
 /// A request that failed and has been reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,10 @@
 
 pub mod address;
 pub mod admin;
+mod attached;
 pub mod backup;
 pub mod cluster;
+mod data;
 pub mod databases;
 pub mod debug;
 pub mod dump;
@@ -15,6 +17,7 @@ pub mod interface;
 pub mod node;
 pub mod persistent;
 pub mod process;
+mod record;
 pub mod statistics;
 pub mod tdb_file;
 pub mod tickle;

@@ -1,41 +1,188 @@
-//! Handlers of the family `persistent`.
+//! Records that every node has: `pfetch`, `pstore`, `pdelete`, `ptrans`.
+//!
+//! Role: each change is a transaction of the client library.
+//! Invariant: a value is shown as C shows it (up to the first NUL); the document has all of it.
+//!
+//! Origin: `docs/spec/admin-interface.md` 1.8.4; tried with the 4.17 tool.
 
-use std::ffi::OsString;
+mod input;
 
-use crate::command::{Failure, Key, Outcome};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+
+use ringmaster_client::{Database, Transaction, TransactionError};
+use serde::Serialize;
+
+use super::attached::{find_transacted, open};
+use super::data::{Escaped, Hex, before_nul, key_argument, value_argument};
+use crate::arguments::text;
+use crate::command::{Failure, Key, Outcome, key};
+use crate::output::Report;
+use crate::page::Page;
 use crate::session::Session;
 
-/// Keys of `pfetch`.
-pub const PFETCH: &[Key] = &[];
+use input::{Change, changes};
 
-/// `pfetch`.
+/// Keys of `pfetch`.
+pub const PFETCH: &[Key] = &[
+    key("key", "string", "key; what is not printable, and \" and \\, as \\XX"),
+    key("key_hex", "string", "key in hexadecimal"),
+    key("size", "number", "bytes of the value; 0 if there is no such record"),
+    key("value", "string", "value, written as the key is"),
+    key("value_hex", "string", "value in hexadecimal"),
+];
+
+#[derive(Clone, Debug, Serialize)]
+struct Fetched {
+    key: String,
+    key_hex: String,
+    size: usize,
+    value: String,
+    value_hex: String,
+    #[serde(skip)]
+    bytes: Vec<u8>,
+}
+
+impl Fetched {
+    fn new(key: &[u8], bytes: Vec<u8>) -> Self {
+        Self {
+            key: Escaped(key).to_string(),
+            key_hex: Hex(key).to_string(),
+            size: bytes.len(),
+            value: Escaped(&bytes).to_string(),
+            value_hex: Hex(&bytes).to_string(),
+            bytes,
+        }
+    }
+}
+
+impl Report for Fetched {
+    fn human(&self, page: &mut Page) {
+        page.bytes(before_nul(&self.bytes));
+        page.line("");
+    }
+}
+
+/// `pfetch`. No transaction, unlike C: one record is read under its chain lock, and nobody has to
+/// wait for a lock that somebody else keeps.
 ///
 /// # Errors
-/// Not part of this build.
-pub fn pfetch(_session: &mut Session<'_>, _arguments: &[OsString]) -> Outcome {
-    Err(Failure::new("pfetch: not part of this build"))
+/// No such database, or it has no transactions; no key; the file cannot be read.
+pub fn pfetch(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
+    let found = find_transacted(session, &arguments[0])?;
+    let key = key_argument(&arguments[1])?;
+    let mut database = open(session, &found)?;
+    let fetched = session.client.fetch(&mut database, &key).map_err(|error| {
+        let word = text(arguments, 1);
+        Failure::new(format_args!("{error}\nFailed to read record for key {word}"))
+    })?;
+    session.output().report(&Fetched::new(&key, fetched.unwrap_or_default()))?;
+    Ok(0)
 }
 
 /// `pstore`.
 ///
 /// # Errors
-/// Not part of this build.
-pub fn pstore(_session: &mut Session<'_>, _arguments: &[OsString]) -> Outcome {
-    Err(Failure::new("pstore: not part of this build"))
+/// No such database, or it has no transactions; no key or value; the transaction fails.
+pub fn pstore(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
+    let found = find_transacted(session, &arguments[0])?;
+    let key = key_argument(&arguments[1])?;
+    let value = value_argument(&arguments[2])?;
+    let mut database = open(session, &found)?;
+    transact(session, &mut database, &found.name, |transaction| {
+        transaction.store(&key, &value).map_err(|error| {
+            let word = text(arguments, 1);
+            Failure::new(format_args!("{error}\nFailed to store record for key {word}"))
+        })
+    })
 }
 
 /// `pdelete`.
 ///
 /// # Errors
-/// Not part of this build.
-pub fn pdelete(_session: &mut Session<'_>, _arguments: &[OsString]) -> Outcome {
-    Err(Failure::new("pdelete: not part of this build"))
+/// As [`pstore`].
+pub fn pdelete(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
+    let found = find_transacted(session, &arguments[0])?;
+    let key = key_argument(&arguments[1])?;
+    let mut database = open(session, &found)?;
+    transact(session, &mut database, &found.name, |transaction| {
+        transaction.delete(&key).map_err(|error| {
+            let word = text(arguments, 1);
+            Failure::new(format_args!("{error}\nFailed to delete record for key {word}"))
+        })
+    })
 }
 
-/// `ptrans`.
+/// `ptrans`. Lines that make no sense are reported and skipped, as in C.
 ///
 /// # Errors
-/// Not part of this build.
-pub fn ptrans(_session: &mut Session<'_>, _arguments: &[OsString]) -> Outcome {
-    Err(Failure::new("ptrans: not part of this build"))
+/// As [`pstore`]; the file cannot be opened.
+pub fn ptrans(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
+    let found = find_transacted(session, &arguments[0])?;
+    let mut input = open_input(arguments.get(1).map(OsString::as_os_str))?;
+    let mut database = open(session, &found)?;
+    let mut bytes = Vec::new();
+    // Before the transaction: nobody shall wait for somebody who types. C stops reading at an error
+    // as it does at the end (a directory is an empty file).
+    let _read_so_far = input.read_to_end(&mut bytes);
+    let mut wanted = Vec::new();
+    for change in changes(&bytes) {
+        match change {
+            Ok(change) => wanted.push(change),
+            Err(complaint) => session.complain(complaint),
+        }
+    }
+    transact(session, &mut database, &found.name, |transaction| {
+        wanted.iter().try_for_each(|Change { key, value }| {
+            transaction
+                .store(key, value)
+                .map_err(|error| Failure::new(format_args!("{error}\nFailed to store record")))
+        })
+    })
+}
+
+fn open_input(name: Option<&OsStr>) -> Result<Box<dyn Read>, Failure> {
+    let Some(name) = name else { return Ok(Box::new(io::stdin())) };
+    let file = File::open(name).map_err(|_| {
+        Failure::new(format_args!("Failed to open file {}", name.to_string_lossy()))
+    })?;
+    Ok(Box::new(file))
+}
+
+/// Runs `change` in a transaction and commits. After a failure nothing has changed, and the lock is
+/// given back.
+fn transact(
+    session: &mut Session<'_>,
+    database: &mut Database,
+    name: &str,
+    change: impl FnOnce(&mut Transaction<'_>) -> Result<(), Failure>,
+) -> Outcome {
+    let explain = |error: TransactionError, what: &str| {
+        Failure::new(format_args!("{error}\nFailed to {what} transaction on db {name}"))
+    };
+    let begun = session.client.begin(database);
+    let mut transaction = begun.map_err(|error| explain(error, "start"))?;
+    change(&mut transaction)?;
+    transaction.commit().map_err(|error| explain(error, "commit"))?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{documented, human, json};
+
+    #[test]
+    fn a_value_is_shown_up_to_its_first_nul_and_documented_whole() {
+        let fetched = Fetched::new(b"k", b"ab\0c".to_vec());
+        assert_eq!(human(&fetched), "ab\n");
+        assert!(json(&fetched).contains("\"value\": \"ab\\\\00c\""), "{}", json(&fetched));
+        documented(&fetched, PFETCH);
+    }
+
+    #[test]
+    fn a_record_that_is_not_there_is_an_empty_line() {
+        assert_eq!(human(&Fetched::new(b"k", Vec::new())), "\n");
+    }
 }
