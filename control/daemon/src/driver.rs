@@ -383,7 +383,7 @@ impl Driver {
             }
             Report::JobDone(number, outcome) => self.job_done(number, outcome),
             Report::Outcome(token, outcome) => self.outcome(token, outcome),
-            Report::LockLost => self.event(|cx| cx.state_mut().lock_held = false),
+            Report::LockLost => self.event(ringmaster_control::node::recd::lock_lost),
             Report::EventdGone => {
                 tracing::error!("event daemon went away - exiting");
                 self.exit = Some(1);

@@ -29,8 +29,8 @@ use crate::node::{
     world::{Ask, Tell},
 };
 
-/// How long batches may come after the reply that announces their number, in seconds. On one
-/// connection they come before it; this is for hosts that carry messages and replies apart.
+/// How long the next batch may come after the reply that announces their number, in seconds. On one
+/// connection all come before it; those of this node come by another way than its replies.
 const LATE_BATCH_S: u32 = 5;
 
 /// Pulls the database: volatile from every node, others from the one with the highest sequence
@@ -76,9 +76,9 @@ async fn pull(cx: &NodeCx, target: &Target, node: Pnn, set: &mut MergeSet) -> Re
     let answer = judge::<kinds::DbPull>(node, outcome)?;
     let announced = read::<kinds::DbPull>(&answer).map_or(0, |count| u64::from(count.0));
     stream.drain(cx, set, &mut received);
-    let deadline = cx.now().plus_seconds(LATE_BATCH_S);
     while received.error.is_none() && received.count < announced {
         let srvid = stream.srvid;
+        let deadline = cx.now().plus_seconds(LATE_BATCH_S);
         let more =
             cx.until_or(deadline, |state| state.mailbox.iter().any(|(id, _)| *id == srvid)).await;
         if !more {

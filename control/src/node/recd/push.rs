@@ -2,7 +2,10 @@
 //!
 //! Invariants
 //! - Every node gets every batch, in the same order; each confirms the number of records.
-//! - At most [`BATCHES_UNDERWAY_MAX`] batches per node have been sent and not yet arrived.
+//! - At most [`BATCHES_UNDERWAY_MAX`] batches per node have been sent and not yet arrived, or for
+//!   this node not yet stored.
+//! - What this node gets goes straight into its mailbox: a control to itself (the confirmation) is
+//!   handled at once and would overtake a message that goes through the data plane.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 7.6; `ctdb_recovery_helper.c: push_database_send`.
 
@@ -39,14 +42,16 @@ pub(super) async fn push(cx: &NodeCx, target: &Target, mut set: MergeSet) -> Res
         let batch = batch.unwrap_or_else(|| RecBufferBuilder::new(target.db));
         if batches > 0 && batches % BATCHES_UNDERWAY_MAX == 0 {
             multi::<kinds::Ping>(cx, &target.nodes, &()).await?;
+            cx.until(|state| !state.mailbox.iter().any(|(to, _)| *to == srvid)).await;
         }
         batches += 1;
         pushed += u64::from(batch.count());
         let data = batch.into_bytes();
-        for node in &target.nodes {
+        for node in target.nodes.iter().filter(|node| **node != target.leader) {
             let to = Destination::Node(*node);
             cx.tell(Tell::Message { to, srvid, data: data.clone() });
         }
+        cx.state_mut().mailbox.push_back((srvid, data));
     }
     let answers = multi::<kinds::DbPushConfirm>(cx, &target.nodes, &target.db).await?;
     for (node, answer) in &answers {

@@ -252,6 +252,7 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, node: usize, actions: Actions) {
+        self.store_own_batches(node);
         for action in actions {
             match action {
                 Action::Ask(token, ask) => self.ask(node, token, ask),

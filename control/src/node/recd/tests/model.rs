@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ringmaster_protocol::{
     DbId, Decode, Destination, Generation, Rsn, Srvid,
     control::ControlRequest,
-    database::{DbFlags, DbIdEntry, DbIdMap, DbSeqnum, RecordCount},
+    database::{DbFlags, DbIdEntry, DbIdMap, DbSeqnum, RecordCount, TdbOpenFlags},
     node::NodeFlags,
     process::{RecMode, RunState},
     record::{Dmaster, RecBuffer, RecBufferBuilder, RecordFlags, RecordHeader},
@@ -13,7 +13,10 @@ use ringmaster_protocol::{
 };
 
 use super::cluster::{Cluster, data, pnn};
-use crate::node::world::{ControlAnswer, OutgoingControl};
+use crate::node::{
+    state::{FreezeState, Push},
+    world::{ControlAnswer, OutgoingControl},
+};
 
 pub(super) type Records = BTreeMap<Vec<u8>, (RecordHeader, Vec<u8>)>;
 
@@ -185,6 +188,7 @@ impl Cluster {
                 self.with_db(to, wipe.db, |db| db.tid == Some(wipe.tid), |db| db.staged.clear())
             }
             ControlRequest::DbPushStart(push) => {
+                self.expect_batches(to, push.db, push.srvid);
                 self.with_db(to, push.db, |db| db.frozen, |db| db.push = Some((push.srvid, 0)))
             }
             ControlRequest::DbPushConfirm(db) => {
@@ -268,6 +272,53 @@ impl Cluster {
             }
         }
         data(&RecordCount(count))
+    }
+
+    /// Marks the stream as one that the plane keeps the batches of.
+    fn expect_batches(&mut self, node: usize, id: DbId, srvid: Srvid) {
+        let push = Push { number: 0, srvid, stored: 0, failed: false, busy: false };
+        self.enter(node, |cx| {
+            let mut state = cx.state_mut();
+            state.databases.retain(|db| db.id != id);
+            state.databases.push(crate::node::state::Database {
+                id,
+                name: String::new(),
+                flags: DbFlags::NONE,
+                path: std::path::PathBuf::new(),
+                open_flags: TdbOpenFlags::NONE,
+                generation: Generation::INVALID,
+                freeze: FreezeState::Frozen,
+                transaction: None,
+                invalid_records: false,
+                push: Some(push),
+                unhealthy: None,
+                seqnum: None,
+                commit: None,
+                freezes: 0,
+            });
+        });
+    }
+
+    /// Stores the batches that the leader has put into its own mailbox.
+    pub(super) fn store_own_batches(&mut self, node: usize) {
+        let streams: Vec<Srvid> =
+            self.nodes[node].databases.values().filter_map(|db| Some(db.push?.0)).collect();
+        if streams.is_empty() {
+            return;
+        }
+        let mut own = Vec::new();
+        self.nodes[node].plane.cx().state_mut().mailbox.retain(|(srvid, data)| {
+            let mine = streams.contains(srvid);
+            if mine {
+                own.push((*srvid, data.clone()));
+            }
+            !mine
+        });
+        let stored =
+            own.into_iter().filter(|(srvid, data)| self.pushed(node, *srvid, data)).count();
+        if stored > 0 {
+            self.enter(node, |_| {});
+        }
     }
 
     /// Whether the message belongs to a push at this node.
