@@ -1,7 +1,7 @@
 //! The limit of a whole run (`-T`).
 //!
 //! Role: a thread that ends the process when the limit has passed.
-//! Invariant: a helper that runs at that moment is ended too. The C tool sends SIGTERM to its
+//! Invariant: a helper that runs at that moment is ended too, and its end is not reported. The C tool sends SIGTERM to its
 //! whole process group, the script that called it included; we do not.
 //!
 //! Origin: `docs/spec/admin-interface.md` 1.2 (run-time limit).
@@ -49,7 +49,9 @@ impl Alarm {
         let watched = Arc::clone(&shared);
         thread::spawn(move || {
             wait_until_due(&watched);
-            if let Some(child) = watched.state().child.take() {
+            // Kept until the process ends: whoever waits for the child says nothing any more.
+            let mut state = watched.state();
+            if let Some(child) = state.child.take() {
                 // A child that is gone already is what we want.
                 let _gone = pidfd_send_signal(child, Signal::TERM);
             }
