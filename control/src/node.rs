@@ -12,6 +12,8 @@ pub mod lifecycle;
 pub mod monitor;
 pub mod recd;
 pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod world;
 
 pub use state::State;

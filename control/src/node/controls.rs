@@ -106,3 +106,6 @@ async fn families<'a>(
     let control = statistics::answer(cx, control).await?;
     addresses::answer(cx, control).await
 }
+
+#[cfg(test)]
+mod tests;

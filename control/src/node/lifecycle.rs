@@ -239,3 +239,6 @@ async fn give_up_addresses(cx: &NodeCx) {
         cx.sleep_until(cx.now().plus_seconds(extra_s)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

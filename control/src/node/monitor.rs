@@ -125,3 +125,6 @@ async fn judge(cx: &NodeCx, result: ScriptResult, pace: &mut Pace) {
         data: SrvidMessage { pnn: Some(pnn), srvid: Srvid(0) }.to_bytes(),
     });
 }
+
+#[cfg(test)]
+mod tests;

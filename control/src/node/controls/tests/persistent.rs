@@ -1,0 +1,240 @@
+use ringmaster_protocol::{
+    Generation,
+    node::NodeFlags,
+    process::RecMode,
+    record::{PushRecord, RecBuffer},
+};
+
+use super::*;
+use crate::node::{
+    controls,
+    testing::{CLIENT, GENERATION},
+    world::{ClientId, Origin, RequestId},
+};
+
+/// A commit of one record by node 0's client.
+fn commit(cluster: &mut Cluster, db: DbId) -> RequestId {
+    let buffer = one_record(db, b"key", header(1, 0), b"value");
+    cluster.send(0, &ControlRequest::Trans3Commit(RecBuffer::from_bytes(&buffer).unwrap()))
+}
+
+fn stored(cluster: &Cluster, node: usize, db: DbId) -> bool {
+    cluster.nodes[node].store.record(db, b"key") == Some((header(1, 0), b"value".to_vec()))
+}
+
+fn hold_updates(cluster: &mut Cluster, node: usize) {
+    hold_data(cluster, node, |data| matches!(data, DataAsk::UpdateRecords { .. }));
+}
+
+fn recovering(cluster: &Cluster) -> bool {
+    cluster.state(0).recovery_mode == RecMode::Active
+}
+
+#[test]
+fn a_commit_is_done_when_every_member_has_stored_it() {
+    let mut cluster = Cluster::running(3);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.took(0);
+    hold_updates(&mut cluster, 2);
+    let id = commit(&mut cluster, db);
+    assert_eq!(cluster.reply(id), None);
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0, 1, 2]);
+    cluster.release(2, &Outcome::Done);
+    assert_eq!(cluster.reply(id), Some(done()));
+    assert!(stored(&cluster, 0, db) && stored(&cluster, 1, db));
+    assert_eq!(data_asks(&cluster.took(0)), [DataAsk::CommitActive(db, false)]);
+    assert_eq!(cluster.state(0).databases[0].commit, None);
+}
+
+#[test]
+fn only_active_members_of_the_map_are_written_to() {
+    let mut cluster = Cluster::running(4);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.change(0, |state| {
+        state.nodes[1].flags = NodeFlags::STOPPED;
+        state.nodes[2].flags = NodeFlags::UNHEALTHY;
+        state.vnn_map.map.retain(|member| *member != pnn(3));
+    });
+    cluster.took(0);
+    let id = commit(&mut cluster, db);
+    assert_eq!(cluster.reply(id), Some(done()));
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0, 2]);
+}
+
+#[test]
+fn a_commit_without_members_is_done_at_once() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.change(0, |state| state.vnn_map.map.clear());
+    let id = commit(&mut cluster, db);
+    assert_eq!(cluster.reply(id), Some(done()));
+    assert!(!stored(&cluster, 0, db));
+}
+
+#[test]
+fn one_commit_per_database_and_per_client() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    let other = persistent(&mut cluster, "account.tdb");
+    cluster.event(0, |cx| controls::client_connected(cx, ClientId(8), 88));
+    hold_updates(&mut cluster, 0);
+    let first = commit(&mut cluster, db);
+    let second = commit(&mut cluster, other);
+    assert_eq!(cluster.reply(second), Some(refused()), "the client is busy");
+    let buffer = one_record(db, b"key", header(1, 0), b"value");
+    let again = ControlRequest::Trans3Commit(RecBuffer::from_bytes(&buffer).unwrap());
+    assert_eq!(cluster.control_from(0, Origin::Client(ClientId(8)), &again), refused());
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.reply(first), Some(done()));
+}
+
+#[test]
+fn strangers_recoveries_and_unknown_databases_commit_nothing() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    let unknown = commit(&mut cluster, DbId(1));
+    assert_eq!(cluster.reply(unknown), Some(refused()));
+    let buffer = one_record(db, b"key", header(1, 0), b"value");
+    let control = ControlRequest::Trans3Commit(RecBuffer::from_bytes(&buffer).unwrap());
+    for stranger in [Origin::Client(ClientId(99)), Origin::Node(pnn(0), 7)] {
+        assert_eq!(cluster.control_from(0, stranger, &control), refused());
+    }
+    cluster.change(0, |state| state.recovery_mode = RecMode::Active);
+    let id = commit(&mut cluster, db);
+    assert_eq!(cluster.reply(id), Some(refused()));
+}
+
+#[test]
+fn a_member_that_fails_leaves_the_commit_to_a_recovery() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    fail_data(&mut cluster, 1, |data| matches!(data, DataAsk::UpdateRecords { .. }));
+    let id = commit(&mut cluster, db);
+    assert!(recovering(&cluster));
+    assert_eq!(cluster.reply(id), None);
+    cluster.advance_ms(600_000);
+    assert_eq!(cluster.reply(id), None, "the time limit counts for nothing in a recovery");
+    cluster.control_from(0, Origin::Own, &ControlRequest::SetRecMode(RecMode::Normal));
+    assert_eq!(cluster.reply(id), None);
+    cluster.control_from(0, Origin::Own, &ControlRequest::EndRecovery);
+    assert_eq!(cluster.reply(id), Some(error(2, "trans3 commit ended by recovery")));
+}
+
+#[test]
+fn replies_that_come_during_a_recovery_count_for_nothing() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    hold_updates(&mut cluster, 0);
+    let id = commit(&mut cluster, db);
+    cluster.control(0, &ControlRequest::SetRecMode(RecMode::Active));
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.reply(id), None);
+    cluster.control_from(0, Origin::Own, &ControlRequest::SetRecMode(RecMode::Normal));
+    cluster.control_from(0, Origin::Own, &ControlRequest::EndRecovery);
+    assert_eq!(cluster.reply(id).map(|answer| answer.status), Some(2));
+}
+
+#[test]
+fn a_member_that_dies_starts_a_recovery() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    hold_updates(&mut cluster, 1);
+    let id = commit(&mut cluster, db);
+    cluster.kill(1);
+    assert!(recovering(&cluster));
+    assert_eq!(cluster.reply(id), None);
+}
+
+#[test]
+fn a_member_that_is_silent_starts_a_recovery_too() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.change(1, |state| {
+        state.tunables.set(ringmaster_protocol::tunable::Tunable::ControlTimeout, 0)
+    });
+    hold_updates(&mut cluster, 1);
+    let id = commit(&mut cluster, db);
+    cluster.advance_ms(60_000);
+    assert!(recovering(&cluster));
+    assert_eq!(cluster.state(0).counters.control_timeouts, 1);
+    assert_eq!(cluster.reply(id), None);
+}
+
+#[test]
+fn a_client_that_goes_with_an_open_commit_starts_a_recovery_and_frees_the_database() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    hold_updates(&mut cluster, 0);
+    commit(&mut cluster, db);
+    cluster.took(0);
+    cluster.event(0, |cx| controls::client_gone(cx, CLIENT));
+    assert!(recovering(&cluster));
+    assert_eq!(cluster.state(0).databases[0].commit, None);
+    assert_eq!(data_asks(&cluster.took(0)), [DataAsk::CommitActive(db, false)]);
+}
+
+#[test]
+fn a_late_reply_of_an_old_commit_does_not_count_for_the_next_one() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    hold_updates(&mut cluster, 0);
+    let first = commit(&mut cluster, db);
+    cluster.control_from(0, Origin::Own, &ControlRequest::EndRecovery);
+    assert_eq!(cluster.reply(first).map(|answer| answer.status), Some(2));
+    let held = std::mem::take(&mut cluster.nodes[0].held);
+    let second = commit(&mut cluster, db);
+    let mine = std::mem::replace(&mut cluster.nodes[0].held, held);
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.reply(second), None);
+    cluster.nodes[0].held = mine;
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.reply(second), Some(done()));
+}
+
+#[test]
+fn an_update_is_refused_in_a_recovery_and_for_unhealthy_databases() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    let buffer = one_record(db, b"key", header(1, 0), b"value");
+    let update = ControlRequest::UpdateRecord(RecBuffer::from_bytes(&buffer).unwrap());
+    cluster.change(0, |state| state.databases[0].unhealthy = Some("torn".into()));
+    assert_eq!(cluster.control(0, &update), refused());
+    cluster.change(0, |state| state.databases[0].unhealthy = None);
+    assert_eq!(cluster.control(0, &update), done());
+    assert!(stored(&cluster, 0, db));
+    cluster.change(0, |state| state.recovery_mode = RecMode::Active);
+    assert_eq!(cluster.control(0, &update), refused());
+    assert_eq!(cluster.state(0).counters.childwrite_calls, 1);
+}
+
+#[test]
+fn an_update_that_cannot_be_stored_is_status_one_and_one_that_hangs_times_out() {
+    let mut cluster = Cluster::running(1);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    let buffer = one_record(db, b"key", header(1, 0), b"value");
+    let update = ControlRequest::UpdateRecord(RecBuffer::from_bytes(&buffer).unwrap());
+    hold_updates(&mut cluster, 0);
+    let id = cluster.send(0, &update);
+    assert_eq!(cluster.state(0).counters.pending_childwrite_calls, 1);
+    cluster.advance_ms(60_000);
+    assert_eq!(cluster.reply(id), Some(error(-1, "timeout in ctdb_persistent_lock")));
+    let counters = cluster.state(0).counters.clone();
+    assert_eq!((counters.pending_childwrite_calls, counters.childwrite_latency.max), (0, 60.0));
+    fail_data(&mut cluster, 0, |data| matches!(data, DataAsk::UpdateRecords { .. }));
+    assert_eq!(cluster.control(0, &update).status, 1);
+}
+
+#[test]
+fn a_pushed_record_of_another_generation_or_of_this_node_is_ignored() {
+    let mut cluster = Cluster::running(2);
+    let db = volatile(&mut cluster, "locking.tdb");
+    let push = |generation, dmaster| {
+        let header = header(1, dmaster);
+        ControlRequest::PushRecord(PushRecord { generation, db, header, key: b"k", data: b"v" })
+    };
+    assert_eq!(cluster.control(0, &push(Generation(99), 1)), done());
+    assert_eq!(cluster.control(0, &push(GENERATION, 0)), done());
+    assert_eq!(cluster.nodes[0].store.record(db, b"k"), None);
+    assert_eq!(cluster.control(0, &push(GENERATION, 1)), done());
+    assert_eq!(cluster.nodes[0].store.record(db, b"k"), Some((header(1, 1), b"v".to_vec())));
+}
