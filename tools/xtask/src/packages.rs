@@ -13,6 +13,10 @@ use crate::suite;
 pub(crate) const FOR_TESTS: &[&str] =
     &["ctdb", "iproute2", "libtdb1", "procps", "python3-tdb", "samba-common-bin", "tdb-tools"];
 
+/// What `demo` uses: the scripts of Debian's `ctdb`, and Samba with its tools.
+pub(crate) const FOR_DEMO: &[&str] =
+    &["ctdb", "iproute2", "samba", "samba-common-bin", "smbclient", "tdb-tools", "util-linux"];
+
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Makes sure the packages are there. `Ok(Some(reason))` when they cannot be had here.

@@ -1,0 +1,188 @@
+//! A cluster: hosts that run a daemon, ours or Debian's, and one host for clients.
+//!
+//! Role: configuration of the daemon, its start, and what it says about itself.
+//! Invariant: which daemon runs is decided by what lies at Debian's paths, by mounting ours over
+//! them. Event scripts and Samba cannot tell, and nothing about them is changed.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    host::Host,
+    samba,
+    wait::{self, success},
+    world::{SHARED, World},
+};
+
+/// Our binaries, and whose place they take.
+const IN_PLACE: &[(&str, &str)] = &[
+    ("ctdbd", "/usr/sbin/ctdbd"),
+    ("ctdb", "/usr/bin/ctdb"),
+    ("ctdb-eventd", "/usr/libexec/ctdb/ctdb-eventd"),
+    ("ctdb-event", "/usr/libexec/ctdb/ctdb-event"),
+    ("ctdb-path", "/usr/libexec/ctdb/ctdb-path"),
+    ("ctdb-config", "/usr/libexec/ctdb/ctdb-config"),
+    ("ctdb_mutex_fcntl_helper", "/usr/libexec/ctdb/ctdb_mutex_fcntl_helper"),
+];
+
+/// The event scripts that run: those that Debian's package enables. Samba's own (`50.samba`) starts
+/// it with the init system, which a namespace does not have.
+const SCRIPTS: &[&str] = &["00.ctdb", "01.reclock", "05.system", "10.interface"];
+
+/// How long a daemon may take until its node is OK. C: 17 to 25 s, more when the machine is busy.
+const HEALTHY: Duration = Duration::from_secs(90);
+/// How long a killed process may stay.
+const GONE: Duration = Duration::from_secs(10);
+
+/// Whose daemon a cluster runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// Debian's.
+    C,
+    /// Ours; the folder has the binaries.
+    Ours(PathBuf),
+}
+
+/// Hosts with a daemon, and one without.
+pub struct Cluster {
+    /// By node number.
+    pub nodes: Vec<Host>,
+    /// Where clients are.
+    pub client: Host,
+}
+
+impl Daemon {
+    /// What must be mounted over what.
+    fn binds(&self) -> Vec<(PathBuf, PathBuf)> {
+        match self {
+            Self::C => Vec::new(),
+            Self::Ours(folder) => IN_PLACE
+                .iter()
+                .map(|(name, place)| (folder.join(name), PathBuf::from(place)))
+                .collect(),
+        }
+    }
+
+    /// A binary of ours that is not built.
+    #[must_use]
+    pub fn missing(&self) -> Option<PathBuf> {
+        self.binds().into_iter().map(|(binary, _)| binary).find(|binary| !binary.exists())
+    }
+}
+
+impl Cluster {
+    /// Makes the hosts; starts nothing.
+    ///
+    /// # Errors
+    /// Anything the kernel, a tool or the file system refuses.
+    pub fn make(world: &World, daemon: &Daemon, nodes: u8) -> Result<Self> {
+        if let Some(binary) = daemon.missing() {
+            bail!("{} is not built: cargo build --bins", binary.display());
+        }
+        let binds = daemon.binds();
+        let hosts = (0..nodes)
+            .map(|pnn| {
+                let address = node_address(pnn);
+                world.add_host(&format!("node{pnn}"), &address, &binds, |host| {
+                    configure(host, nodes)?;
+                    samba::configure(host)
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let client = world.add_host("client", "10.77.0.200", &[], samba::configure_client)?;
+        Ok(Self { nodes: hosts, client })
+    }
+}
+
+fn node_address(pnn: u8) -> String {
+    format!("10.77.0.{}", u16::from(pnn) + 10)
+}
+
+/// Fills a host's `/etc/ctdb`.
+fn configure(host: &Host, nodes: u8) -> Result<()> {
+    let etc = host.own("etc-ctdb");
+    success("copying /etc/ctdb", wait::limited(10, "cp").args(["-a", "/etc/ctdb/."]).arg(&etc))?;
+    let enabled = etc.join("events/legacy");
+    fs::remove_dir_all(&enabled)?;
+    fs::create_dir_all(&enabled)?;
+    for name in SCRIPTS {
+        let script = format!("{name}.script");
+        symlink(Path::new("/usr/share/ctdb/events/legacy").join(&script), enabled.join(&script))?;
+    }
+    let mut list = String::new();
+    for pnn in 0..nodes {
+        writeln!(list, "{}", node_address(pnn))?;
+    }
+    fs::write(etc.join("nodes"), list)?;
+    let conf = format!(
+        "[logging]\n\tlocation = file:/var/log/ctdb/log.ctdb\n\tlog level = NOTICE\n\
+         [cluster]\n\trecovery lock = {SHARED}/.ctdb/lock\n\tnode address = {}\n",
+        host.address()
+    );
+    fs::write(etc.join("ctdb.conf"), conf).context("cannot write ctdb.conf")
+}
+
+/// Starts the daemon of a host; it may still be starting when this returns.
+///
+/// # Errors
+/// When it refuses to start.
+pub fn start_daemon(host: &Host) -> Result<()> {
+    host.run("/usr/sbin/ctdbd").map(drop).with_context(|| last_words(host))
+}
+
+/// Waits until a host's node is OK.
+///
+/// # Errors
+/// When that takes too long: with the end of the daemon's log.
+pub fn wait_healthy(host: &Host) -> Result<()> {
+    let what = format!("{}: waiting for the node to be OK", host.name());
+    wait::until(&what, HEALTHY, || host.run("ctdb nodestatus").map_err(|e| format!("{e:#}")))
+        .map(drop)
+        .with_context(|| last_words(host))
+}
+
+/// PID of the daemon, from its PID file.
+///
+/// # Errors
+/// When there is no such file.
+pub fn daemon_pid(host: &Host) -> Result<u32> {
+    let file = host.own("run-ctdb").join("ctdbd.pid");
+    let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+    text.trim().parse().with_context(|| format!("{} has no number", file.display()))
+}
+
+/// Kills a process and waits until it is gone.
+///
+/// # Errors
+/// When it stays.
+pub fn kill(pid: u32) -> Result<()> {
+    let mut command = wait::limited(10, "kill");
+    wait::output("kill", command.args(["-KILL", &pid.to_string()]))?;
+    wait::until(&format!("the end of process {pid}"), GONE, || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "PID (NAME) STATE …": a zombie has no memory, files or locks left.
+        match stat.rsplit_once(") ") {
+            None => Ok(()),
+            Some((_, rest)) if rest.starts_with('Z') => Ok(()),
+            Some(_) => Err("it is still there".into()),
+        }
+    })
+}
+
+/// The end of the daemon's log, for a message.
+#[must_use]
+pub fn last_words(host: &Host) -> String {
+    let path = host.own("log-ctdb").join("log.ctdb");
+    let log = fs::read(&path).map(|raw| String::from_utf8_lossy(&raw).into_owned());
+    let log = log.unwrap_or_else(|error| format!("cannot read {}: {error}", path.display()));
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+    format!("the daemon's log on {} ends with:\n{tail}\n", host.name())
+}
