@@ -15,6 +15,7 @@
 
 mod ask;
 mod bans;
+mod cluster_log;
 mod collect;
 mod database;
 mod election;
@@ -56,6 +57,7 @@ async fn begin(cx: NodeCx) {
     spawn(&cx, leader::candidatures(cx.clone()));
     spawn(&cx, leader::election_timer(cx.clone()));
     spawn(&cx, leader::broadcasts(cx.clone()));
+    spawn(&cx, cluster_log::run(cx.clone()));
     spawn(&cx, main_loop::run(cx.clone()));
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn drive(cx: &NodeCx) {
     cx.state_mut().recd.need_recovery = true;
     let now = cx.now();
     if !cx.state_mut().recd.recoveries.begin(now) {
-        info!("Recoveries are disabled, not recovering");
+        info!("Unable to begin - recoveries are disabled");
         return;
     }
     let done = unless(cx, attempt(cx), |state| !may_lead(state)).await;

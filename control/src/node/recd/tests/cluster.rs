@@ -51,6 +51,8 @@ impl Delivery {
 pub(super) struct Node {
     pub plane: NodePlane,
     pub alive: bool,
+    /// What has arrived while the process stands still.
+    backlog: Option<Vec<Delivery>>,
     pub connected: BTreeSet<usize>,
     pub listening: BTreeSet<Srvid>,
     pub databases: BTreeMap<u32, Database>,
@@ -100,6 +102,7 @@ impl Cluster {
             cluster.nodes.push(Node {
                 plane: NodePlane::new(state(node, count, setup), Millis(0), 77 + node as u64 * 2),
                 alive: true,
+                backlog: None,
                 connected: (0..count).collect(),
                 listening: BTreeSet::new(),
                 databases: BTreeMap::new(),
@@ -170,7 +173,8 @@ impl Cluster {
     /// The next thing that happens; `false` if nothing does until `limit`.
     fn step(&mut self, limit: Millis) -> bool {
         let delivery = self.queue.first_key_value().map(|((at, _), _)| *at);
-        let alive = self.nodes.iter().enumerate().filter(|(_, node)| node.alive);
+        let nodes = self.nodes.iter().enumerate();
+        let alive = nodes.filter(|(_, node)| node.alive && node.backlog.is_none());
         let timer = alive.filter_map(|(n, node)| Some((node.plane.next_deadline()?, n))).min();
         let next = match (delivery, timer) {
             (Some(at), None) => at,
@@ -198,6 +202,10 @@ impl Cluster {
 
     fn deliver(&mut self, delivery: Delivery) {
         if !self.nodes[delivery.to()].alive {
+            return;
+        }
+        if let Some(backlog) = &mut self.nodes[delivery.to()].backlog {
+            backlog.push(delivery);
             return;
         }
         match delivery {
@@ -359,6 +367,18 @@ impl Cluster {
             if other != node {
                 self.disconnect(node, other);
             }
+        }
+    }
+
+    /// The process stands still (SIGSTOP); nobody notices yet.
+    pub(super) fn hang(&mut self, node: usize) {
+        self.nodes[node].backlog = Some(Vec::new());
+    }
+
+    /// It goes on, with everything that has arrived.
+    pub(super) fn go_on(&mut self, node: usize) {
+        for delivery in self.nodes[node].backlog.take().unwrap_or_default() {
+            self.send(0, delivery);
         }
     }
 

@@ -1,19 +1,20 @@
 //! The recovery daemon among real controls: whole nodes from start to service.
 
 use ringmaster_protocol::{
-    DbId, Generation, Rsn,
+    DbId, Destination, Generation, Rsn,
     control::ControlRequest,
     database::DbFlags,
     node::{BanState, NodeFlags},
     process::{RecMode, RunState},
     record::{Dmaster, RecordFlags, RecordHeader},
+    srvid::WellKnown,
     text::Text,
 };
 
 use crate::node::{
     State, controls, lifecycle,
-    testing::{CLIENT, Cluster, pnn},
-    world::Origin,
+    testing::{CLIENT, Cluster, Did, pnn},
+    world::{Origin, Tell},
 };
 
 fn started(count: usize, lock: bool) -> Cluster {
@@ -135,6 +136,12 @@ fn a_lone_nodes_records_survive_its_recovery() {
         put(&mut cluster, 0, db, 5, "here");
         recover(&mut cluster, &[0]);
         assert_eq!(value(&cluster, 0, db).unwrap().2, "here", "{name}");
+        // Its own batches would be overtaken by its own controls.
+        let through_the_data_plane = |did: &Did| {
+            matches!(did, Did::Tell(Tell::Message { to: Destination::Node(_), srvid, .. })
+                if matches!(srvid.well_known(), Some(WellKnown::Recovery(_))))
+        };
+        assert!(!cluster.took(0).iter().any(through_the_data_plane), "{name}");
     }
 }
 

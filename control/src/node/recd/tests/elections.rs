@@ -1,12 +1,15 @@
 //! Who leads.
 
 use ringmaster_protocol::{
-    Destination, Encode, Srvid, capabilities::Capabilities, control::ControlOpcode,
-    node::NodeFlags, process::RecMode,
+    Destination, Encode, Srvid,
+    capabilities::Capabilities,
+    control::ControlOpcode,
+    node::NodeFlags,
+    process::{ElectionMessage, RecMode, Timeval},
 };
 
 use super::{
-    super::{lock_lost, stop},
+    super::{leader::force_election, lock_lost, stop},
     cluster::{Cluster, Setup, pnn},
 };
 
@@ -169,6 +172,83 @@ fn one_election_at_a_time() {
     });
     let after: usize = (0..3).map(|node| cluster.sent(node, ControlOpcode::SET_RECMODE)).sum();
     assert!(after - before <= 4, "{}", after - before);
+}
+
+#[test]
+fn a_node_calls_one_election_however_many_reasons_it_has() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let before = cluster.sent(0, ControlOpcode::SET_RECMODE);
+        for _ in 0..3 {
+            cluster.enter(0, |cx| {
+                let own = cx.clone();
+                cx.spawn(async move { force_election(&own).await });
+            });
+        }
+        cluster.run_for(100);
+        assert_eq!(cluster.sent(0, ControlOpcode::SET_RECMODE) - before, 3, "one per node");
+        cluster.run_until(20, "service", |cluster| cluster.settled(&[0, 1, 2]));
+    }
+}
+
+#[test]
+fn who_gets_ready_for_an_election_gives_way_to_one_that_has_been_called() {
+    let mut cluster = settled(PLAIN);
+    cluster.hang(1);
+    cluster.enter(0, |cx| {
+        let own = cx.clone();
+        cx.spawn(async move { force_election(&own).await });
+    });
+    cluster.run_for(100);
+    assert!(cluster.state(0, |state| state.recd.calling_election));
+    let nobody = u32::MAX.to_le_bytes();
+    cluster.message(2, Destination::Node(pnn(0)), Srvid::LEADER, &nobody);
+    cluster.run_for(100);
+    cluster.go_on(1);
+    cluster.run_for(100);
+    let sent = cluster.state(0, |state| {
+        (state.recd.calling_election, state.recd.election_in_progress, state.leader)
+    });
+    assert_eq!(sent, (false, true, Some(pnn(2))), "no candidature of its own");
+    cluster.settle(30, &[0, 1, 2]);
+}
+
+#[test]
+fn who_loses_an_election_by_messages_gives_the_lock_back() {
+    // The other node has no cluster lock in its configuration and elects by messages.
+    let mut cluster = settled(LOCK);
+    let holder = cluster.leader(0).unwrap();
+    let rival = ElectionMessage {
+        num_connected: 3,
+        priority_time: Timeval::default(),
+        pnn: pnn((holder + 1) % 3),
+        node_flags: NodeFlags::NONE,
+    };
+    let word = rival.to_bytes();
+    cluster.message((holder + 1) % 3, Destination::Node(pnn(holder)), Srvid::ELECTION, &word);
+    cluster.run_for(10);
+    assert_eq!(cluster.lock, None);
+    assert!(!cluster.state(holder, |state| state.lock_held));
+    cluster.run_until(40, "service", |cluster| {
+        cluster.settled(&[0, 1, 2]) && cluster.lock == cluster.leader(0)
+    });
+}
+
+#[test]
+fn a_leader_that_stood_still_finds_its_place() {
+    for setup in [PLAIN, LOCK] {
+        for seconds in [3, 8, 20, 40] {
+            let mut cluster = settled(setup);
+            let hung = cluster.leader(0).unwrap();
+            cluster.hang(hung);
+            cluster.run_for(seconds * 1_000);
+            cluster.go_on(hung);
+            cluster.run_for(1_000);
+            cluster.run_until(60, "service", |cluster| cluster.settled(&[0, 1, 2]));
+            cluster.run_for(30_000);
+            assert!(cluster.settled(&[0, 1, 2]), "{seconds} s");
+        }
+    }
 }
 
 #[test]
