@@ -288,6 +288,11 @@ impl Driver {
             _ => false,
         };
         if here {
+            if self.registry.receivers(srvid).any(|receiver| receiver.id == CONTROL.id) {
+                // At once: a message that was sent before a control is heard before it.
+                let data = data.clone();
+                self.event(|cx| controls::message(cx, srvid, data));
+            }
             // One shard delivers to the receivers of all, so that messages keep their order.
             let data = data.into();
             self.shards.send(ShardId(0), ToShard::Deliver { srvid, data });

@@ -54,7 +54,7 @@ pub enum ToShard {
         /// Status of the reply; -1 when it could not be delivered.
         status: i32,
     },
-    /// A message or tunnel packet for local receivers, already encoded for clients.
+    /// A message of control's or of another node's for local clients.
     Deliver {
         /// Whose.
         srvid: Srvid,

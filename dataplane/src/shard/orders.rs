@@ -38,7 +38,10 @@ impl Shard {
                 }
             }
             ToShard::ControlDone { token, status } => self.engine.control_done(token, status),
-            ToShard::Deliver { srvid, data } => self.deliver(srvid, &data),
+            // Control has taken its own copy: its messages must not fall behind its controls.
+            ToShard::Deliver { srvid, data } => {
+                self.deliver_to_clients(srvid, &data);
+            }
             ToShard::CloseClient(client) => self.close_client(client),
             ToShard::ScheduleDeletion { db, header, key } => {
                 self.engine.schedule_for_deletion(db, &key, header);

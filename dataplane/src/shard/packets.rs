@@ -130,8 +130,17 @@ impl Shard {
         flags.is_some_and(|flags| !flags.intersects(NodeFlags::INACTIVE))
     }
 
-    /// Hands a message to all local receivers, in the order of their registrations.
+    /// Hands a message of a client to all local receivers, the control plane included.
     pub(super) fn deliver(&mut self, srvid: Srvid, data: &[u8]) {
+        if self.deliver_to_clients(srvid, data) {
+            let data = data.into();
+            self.io.control.send_reply(FromShard::ControlMessage { srvid, data });
+        }
+    }
+
+    /// Hands a message to all local clients that want it, in the order of their registrations;
+    /// `true` when the control plane wants it too.
+    pub(super) fn deliver_to_clients(&mut self, srvid: Srvid, data: &[u8]) -> bool {
         let envelope = self.io.sender.envelope(Reqid::NONE);
         let mut for_control = false;
         for receiver in self.registry.receivers(srvid) {
@@ -144,10 +153,7 @@ impl Shard {
                 message.encode_into(out, envelope, PacketStyle::Daemon);
             });
         }
-        if for_control {
-            let data = data.into();
-            self.io.control.send_reply(FromShard::ControlMessage { srvid, data });
-        }
+        for_control
     }
 
     fn client_tunnel(&mut self, destination: Destination, tunnel: u64, bytes: &[u8]) {

@@ -160,9 +160,8 @@ impl Bench {
         self.need_freeze()?;
         let buffer =
             RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed push: {error}"))?;
-        if buffer.db() != self.facts.id {
-            return Err(format!("push of database {} arrived here", buffer.db()));
-        }
+        // The buffer's own database id is not looked at: the C tool's `restoredb` sends the one that
+        // the backup's header happens to have in that place.
         let (pnn, volatile) = (self.facts.pnn, self.facts.is_volatile());
         for record in &buffer {
             let (mut header, data) =
