@@ -122,6 +122,10 @@ impl Client {
                 Some((header, value)) => (Some(header), value),
                 None => (None, record.data),
             };
+            // Daemons send those of databases that every node has, asked for or not.
+            if value.is_empty() && !with_empty {
+                continue;
+            }
             records += 1;
             if each(TraverseRecord { key: record.key, header, value }).is_break() {
                 return Ok(records);
