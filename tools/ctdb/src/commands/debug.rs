@@ -48,7 +48,8 @@ struct Memory {
 
 impl Report for Memory {
     fn human(&self, page: &mut Page) {
-        page.line(&self.report);
+        // C's report ends with a newline.
+        page.line(self.report.strip_suffix('\n').unwrap_or(&self.report));
     }
 }
 
@@ -158,6 +159,14 @@ mod tests {
         let level = Level { level: "INFO", level_raw: 5 };
         assert_eq!(human(&level), "INFO\n");
         documented(&level, GETDEBUG);
-        documented(&Memory { report: "x".into() }, DUMPMEMORY);
+    }
+
+    #[test]
+    fn a_memory_report_ends_with_one_newline() {
+        for report in ["x", "x\n"] {
+            let memory = Memory { report: report.into() };
+            assert_eq!(human(&memory), "x\n");
+            documented(&memory, DUMPMEMORY);
+        }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) const RECORDS: &[Key] = &[
     key("count", "number", "number of records"),
 ];
 
-/// One record as text.
+/// One record as text, with an empty line behind it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown<'a> {
     pub(crate) key: &'a [u8],
@@ -56,7 +56,7 @@ pub(crate) struct Shown<'a> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "key({}) = \"{}\"", self.key.len(), Escaped(self.key))?;
-        self.body().fmt(f)
+        writeln!(f, "{}", self.body())
     }
 }
 
@@ -67,7 +67,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// The rest of a record: header and value, with an empty line behind it.
+/// The rest of a record: header and value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Body<'a> {
     pub(crate) header: RecordHeader,
@@ -81,7 +81,7 @@ impl fmt::Display for Body<'_> {
         for name in flag_names(flags) {
             write!(f, " {name}")?;
         }
-        writeln!(f, "\ndata({}) = \"{}\"\n", self.value.len(), Escaped(self.value))
+        writeln!(f, "\ndata({}) = \"{}\"", self.value.len(), Escaped(self.value))
     }
 }
 

@@ -151,7 +151,7 @@ mod tests {
         let record = FileRecord::new(header, b"value1");
         assert_eq!(
             human(&record),
-            "dmaster: 2\nrsn: 5\nflags: 0x00010000 MIGRATED_WITH_DATA\ndata(6) = \"value1\"\n\n"
+            "dmaster: 2\nrsn: 5\nflags: 0x00010000 MIGRATED_WITH_DATA\ndata(6) = \"value1\"\n"
         );
         documented(&record, TFETCH);
     }
