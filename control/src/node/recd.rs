@@ -79,15 +79,23 @@ pub fn stop(cx: &NodeCx) {
     cx.tell(Tell::ReleaseLock);
 }
 
-/// The cluster lock, taken with [`Ask::TakeLock`](super::Ask), is lost: its helper has ended.
+/// The cluster lock, taken with [`Ask::TakeLock`](super::Ask), is lost: its helper has ended. This
+/// node leads no more from this moment on. (C's stays leader until the election, which nothing can
+/// come between there; here its main loop could, and would ban a leader without the lock.)
 pub fn lock_lost(cx: &NodeCx) {
     let able = {
         let mut state = cx.state_mut();
         let held = std::mem::replace(&mut state.lock_held, false);
-        held && !state.recd.stopped && leader::can_lead(&state)
+        if !held || state.recd.stopped {
+            return;
+        }
+        if leader::leads(&state) {
+            state.leader = None;
+        }
+        leader::can_lead(&state)
     };
+    tracing::warn!("Cluster lock helper terminated");
     if able {
-        tracing::warn!("Cluster lock helper terminated");
         let own = cx.clone();
         spawn(cx, async move { leader::force_election(&own).await });
     }

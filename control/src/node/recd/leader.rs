@@ -140,6 +140,15 @@ pub(super) fn heard(cx: &NodeCx, data: &[u8]) {
         return;
     }
     let Some(leader) = Pnn::new(raw) else { return };
+    let echo = {
+        let state = cx.state();
+        leader == state.pnn() && !leads(&state)
+    };
+    if echo {
+        // This node's own word, back after it has lost the leadership. C leads again then, without
+        // an election, and bans itself if there is a cluster lock that it does not hold.
+        return;
+    }
     if cx.state().leader != Some(leader) {
         info!("Received leader broadcast, leader={leader}");
         cx.state_mut().leader = Some(leader);

@@ -62,6 +62,11 @@ async fn round(cx: &NodeCx) -> Step {
         takeover::verify(cx); // 13
     }
     if !leads(&cx.state()) {
+        // Whoever leads now finds reasons for a recovery without this node's wish.
+        let stale = cx.state().recd.need_recovery;
+        if stale {
+            cx.state_mut().recd.need_recovery = false;
+        }
         return None; // 14
     }
     let maps = node_maps(cx).await?; // 15

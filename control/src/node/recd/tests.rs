@@ -3,5 +3,6 @@
 mod cluster;
 mod daemons;
 mod elections;
+mod faults;
 mod model;
 mod recoveries;

@@ -136,6 +136,25 @@ fn a_lost_lock_leads_to_an_election() {
 }
 
 #[test]
+fn a_lost_lock_bans_nobody() {
+    // Whatever the leader was doing at that moment: its main loop must not find itself leading
+    // without the lock.
+    for offset in (0..1_000).step_by(53) {
+        let mut cluster = settled(LOCK);
+        let loser = cluster.leader(0).unwrap();
+        cluster.run_for(15_000 + offset);
+        cluster.lock = None;
+        cluster.enter(loser, lock_lost);
+        assert_ne!(cluster.leader(loser), Some(loser));
+        cluster.run_until(30, "service", |cluster| cluster.settled(&[0, 1, 2]));
+        cluster.run_for(5_000);
+        for node in 0..3 {
+            assert_eq!(cluster.state(node, |state| state.own_flags()), NodeFlags::NONE);
+        }
+    }
+}
+
+#[test]
 fn a_late_broadcast_of_the_last_leader_costs_one_timeout() {
     // The leader took the word of its dead predecessor for a new one's, broadcast nothing any more
     // and, holding the lock already, never said again that it leads.
@@ -152,6 +171,22 @@ fn a_late_broadcast_of_the_last_leader_costs_one_timeout() {
         cluster.run_until(20, "its leadership", |cluster| {
             cluster.settled(&[0, 1, 2]) && cluster.leader(leader) == Some(leader)
         });
+    }
+}
+
+#[test]
+fn nobody_leads_by_the_echo_of_its_own_word() {
+    for setup in [PLAIN, LOCK] {
+        let mut cluster = settled(setup);
+        let leader = cluster.leader(0).unwrap();
+        let other = (leader + 1) % 3;
+        let word = pnn(other).to_bytes();
+        cluster.message(other, Destination::Node(pnn(other)), Srvid::LEADER, &word);
+        cluster.run_for(10);
+        assert_eq!(cluster.leader(other), Some(leader));
+        cluster.run_for(20_000);
+        assert!(cluster.settled(&[0, 1, 2]));
+        assert_eq!(cluster.state(other, |state| state.own_flags()), NodeFlags::NONE);
     }
 }
 

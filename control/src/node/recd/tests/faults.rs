@@ -1,0 +1,110 @@
+//! Random faults: whatever happens, the cluster comes back and keeps what it must.
+
+use ringmaster_protocol::{database::DbFlags, node::NodeFlags};
+
+use super::{
+    cluster::{Cluster, Setup},
+    model::Database,
+};
+
+const COUNT: usize = 4;
+const MEMBERS: [usize; COUNT] = [0, 1, 2, 3];
+
+/// Numbers from a seed (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn node(&mut self) -> usize {
+        usize::try_from(self.below(COUNT as u64)).unwrap()
+    }
+}
+
+/// Nodes with one record each that only they have.
+fn cluster(lock: bool) -> Cluster {
+    let mut cluster = Cluster::new(COUNT, Setup { lock, fast_start: true });
+    for node in MEMBERS {
+        let own = format!("own{node}");
+        let copy = Database::new("db", DbFlags::NONE).with(&own, 5, node, "value");
+        cluster.nodes[node].databases.insert(7, copy);
+    }
+    cluster
+}
+
+/// One fault; the node whose records may be lost by it.
+fn fault(cluster: &mut Cluster, dice: &mut Dice) -> Option<usize> {
+    let node = dice.node();
+    match dice.below(6) {
+        0 => {
+            cluster.leave(node, NodeFlags::STOPPED);
+            return Some(node);
+        }
+        1 => cluster.set_flags(node, node, |flags| flags.without(NodeFlags::STOPPED)),
+        2 => cluster.hang(node),
+        3 => cluster.go_on(node),
+        4 => cluster.split(&[node]),
+        _ => cluster.heal(),
+    }
+    None
+}
+
+fn repair(cluster: &mut Cluster) {
+    cluster.heal();
+    for node in MEMBERS {
+        cluster.go_on(node);
+        cluster.set_flags(node, node, |_| NodeFlags::NONE);
+    }
+}
+
+fn play(seed: u64, lock: bool) {
+    let mut dice = Dice(seed * 7_919 + 1);
+    let mut cluster = cluster(lock);
+    let mut worthless = Vec::new();
+    for _ in 0..dice.below(8) {
+        cluster.run_for(dice.below(8_000));
+        worthless.extend(fault(&mut cluster, &mut dice));
+    }
+    repair(&mut cluster);
+    cluster.run_until(600, &format!("service, seed {seed}, lock {lock}"), |cluster| {
+        cluster.settled(&MEMBERS)
+            && cluster.state(0, |state| state.vnn_map.map.len()) == COUNT
+            && MEMBERS.iter().all(|node| cluster.state(*node, |state| state.own_flags().is_empty()))
+    });
+    let leader = cluster.leader(0).unwrap();
+    for node in MEMBERS {
+        let copy = &cluster.nodes[node].databases[&7];
+        let keys: Vec<String> = copy.content().into_iter().map(|record| record.0).collect();
+        for other in MEMBERS.iter().filter(|other| !worthless.contains(other)) {
+            assert!(keys.contains(&format!("own{other}")), "seed {seed}: {keys:?} at {node}");
+        }
+        // The leader may be another one than the node that recovered, the owner not.
+        let owners = |node: usize| -> Vec<(String, u32)> {
+            let content = cluster.nodes[node].databases[&7].content();
+            content.into_iter().map(|record| (record.0, record.2)).collect()
+        };
+        assert_eq!(owners(node), owners(0), "seed {seed}");
+    }
+    if lock {
+        assert_eq!(cluster.lock, Some(leader), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_cluster_comes_back_from_any_faults() {
+    for seed in 0..150 {
+        play(seed, false);
+    }
+}
+
+#[test]
+fn the_cluster_with_a_lock_comes_back_from_any_faults() {
+    for seed in 0..150 {
+        play(seed, true);
+    }
+}
