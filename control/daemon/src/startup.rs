@@ -9,12 +9,14 @@
 //! Origin: `ctdb/server/ctdbd.c`.
 
 mod configuration;
+mod streams;
 
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     io::Read,
     net::{SocketAddr, TcpListener},
+    os::unix::process::CommandExt,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -52,8 +54,8 @@ use crate::{
     view::view_of,
 };
 
-/// Set in the image that serves, so that it does not detach again.
-const DETACHED: &str = "RINGMASTER_DETACHED";
+/// Set in the image that serves, so that it does not start itself again.
+const SERVES: &str = "RINGMASTER_SERVES";
 
 /// C's exit statuses.
 const FAILED: u8 = 1;
@@ -104,12 +106,11 @@ fn start(interactive: bool) -> Result<i32, Failure> {
     let paths = Paths::from_environment(|name| std::env::var_os(name))
         .map_err(|error| Failure::new(error.to_string()))?;
     let configuration = Configuration::load(paths)?;
-    let detached = std::env::var_os(DETACHED).is_some();
-    if !interactive && !detached {
-        return detach(&configuration.paths);
+    if std::env::var_os(SERVES).is_none() {
+        return start_again(&configuration, interactive);
     }
     start_log(&configuration, interactive)?;
-    if detached {
+    if !interactive {
         // Fails only for a group leader, which has nothing to detach from.
         let _ = rustix::process::setsid();
     }
@@ -118,28 +119,49 @@ fn start(interactive: bool) -> Result<i32, Failure> {
         .build()
         .map_err(|error| Failure::new(format!("cannot start the control thread: {error}")))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(configuration))
+    local.block_on(&runtime, serve(configuration, interactive))
 }
 
-/// Starts the same program again, in the background, and leaves.
-fn detach(paths: &Paths) -> Result<i32, Failure> {
+/// Starts the same program again with the environment that all its children shall have: in the
+/// background, and leaves; interactive, in its own place.
+fn start_again(configuration: &Configuration, interactive: bool) -> Result<i32, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
     let mut command = Command::new(program);
-    command.env(DETACHED, "1");
-    if !paths.is_test_mode() {
+    command.env(SERVES, "1").envs(environment(configuration, interactive));
+    if interactive {
+        let error = command.arg("-i").exec();
+        return Err(Failure::new(format!("cannot start itself again: {error}")));
+    }
+    if !configuration.paths.is_test_mode() {
         // In test mode the end of standard input ends the daemon.
         command.stdin(Stdio::null());
     }
-    match command.spawn() {
-        Ok(_) => Ok(0),
-        Err(error) => Err(Failure::new(format!("cannot start in the background: {error}"))),
+    let failed = |error| Failure::new(format!("cannot start in the background: {error}"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let status = streams::hear(&mut child).map_err(failed)?;
+    Ok(status.map_or(0, |status| status.code().unwrap_or(FAILED.into())))
+}
+
+/// What event scripts and helpers are told by the environment (`docs/spec/admin-interface.md` 2.3.1).
+fn environment(configuration: &Configuration, interactive: bool) -> Vec<(&'static str, OsString)> {
+    let Configuration { paths, settings, .. } = configuration;
+    let mut variables = vec![
+        ("CTDB_LOGGING", log_location(settings, interactive).to_owned()),
+        ("CTDB_DEBUGLEVEL", settings.log_level.name().into()),
+    ];
+    if std::env::var_os("CTDB_BASE").is_none() {
+        variables.push(("CTDB_BASE", paths.etc_dir().into()));
     }
+    if interactive {
+        variables.push(("CTDB_INTERACTIVE", "true".into()));
+    }
+    variables
 }
 
 fn start_log(configuration: &Configuration, interactive: bool) -> Result<(), Failure> {
     let Configuration { paths, settings, .. } = configuration;
-    let location = if interactive { OsStr::new("file:") } else { &settings.log_location };
+    let location = log_location(settings, interactive);
     let test_host = paths.is_test_mode().then(|| {
         let base = std::env::var_os("CTDB_BASE").unwrap_or_default();
         let base = std::path::PathBuf::from(base);
@@ -149,7 +171,11 @@ fn start_log(configuration: &Configuration, interactive: bool) -> Result<(), Fai
         .map_err(Failure::new)
 }
 
-async fn serve(configuration: Configuration) -> Result<i32, Failure> {
+fn log_location(settings: &Settings, interactive: bool) -> &OsStr {
+    if interactive { OsStr::new("file:") } else { &settings.log_location }
+}
+
+async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, Failure> {
     let Configuration { paths, settings, native, tunables } = configuration;
     let port = CTDB_PORT;
     let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
@@ -157,6 +183,10 @@ async fn serve(configuration: Configuration) -> Result<i32, Failure> {
     let pid_file = paths.pidfile(OsStr::new("ctdbd"));
     let _pid_file = PidFile::create(&pid_file)
         .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
+    if !interactive {
+        streams::started()
+            .map_err(|error| Failure::new(format!("cannot leave the terminal: {error}")))?;
+    }
     let state = first_state(pnn, &nodes, &settings, &paths, tunables);
     let view = Arc::new(view_of(&state));
     let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view)
