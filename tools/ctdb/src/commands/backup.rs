@@ -22,18 +22,49 @@ use jiff::tz::TimeZone;
 use ringmaster_client::{Database, DbKind};
 use ringmaster_protocol::database::DbFlags;
 use ringmaster_protocol::record::RecordHeader;
+use serde::Serialize;
 
 use super::attached::{find, open, open_named};
-use super::record::{RECORDS, Shown, Sink};
+use super::record::{Dump, RECORDS, Shown, Sink};
 use crate::arguments::text;
-use crate::command::{Failure, Key, Outcome};
+use crate::command::{Failure, Key, Outcome, key};
+use crate::output::{Mode, Report};
+use crate::page::Page;
 use crate::session::Session;
 use crate::tool::Tool;
 
 use file::{Header, ReadError, Reader, Writer};
 
-/// Keys of `dumpdbbackup`.
-pub const DUMPDBBACKUP: &[Key] = RECORDS;
+/// Keys of `dumpdbbackup`: where it is from, then those of every dump.
+pub const DUMPDBBACKUP: &[Key] = &[
+    key("name", "string", "database that was backed up"),
+    key("time", "number", "when, seconds since 1970"),
+    RECORDS[0],
+    RECORDS[1],
+    RECORDS[2],
+    RECORDS[3],
+    RECORDS[4],
+    RECORDS[5],
+    RECORDS[6],
+    RECORDS[7],
+    RECORDS[8],
+    RECORDS[9],
+];
+const _: () = assert!(RECORDS.len() == 10, "every key of a dump is listed");
+
+/// The document of `dumpdbbackup`.
+#[derive(Clone, Debug, Serialize)]
+struct BackupDump {
+    name: String,
+    time: i64,
+    #[serde(flatten)]
+    dump: Dump,
+}
+
+impl Report for BackupDump {
+    /// Never used: as text, records are printed as they come.
+    fn human(&self, _page: &mut Page) {}
+}
 
 /// How often reading starts again because a transaction was committed meanwhile.
 const TRIES_MAX: u32 = 20;
@@ -139,7 +170,9 @@ fn ignore_unsupported(error: io::Error) -> io::Result<()> {
 pub fn dumpdbbackup(tool: &mut Tool<'_>, arguments: &[OsString]) -> Outcome {
     let (mut reader, header) = open_backup(&arguments[0])?;
     let (name, time) = (header.name_text(), time_text(header.timestamp));
-    tool.output.notice(format_args!("Dumping database {name} from backup @ {time}"))?;
+    if tool.output.form.mode != Mode::Json {
+        tool.output.notice(format_args!("Dumping database {name} from backup @ {time}"))?;
+    }
     let mut sink = Sink::new(&mut tool.output);
     let mut broken = None;
     for _ in 0..header.buffers {
@@ -160,7 +193,7 @@ pub fn dumpdbbackup(tool: &mut Tool<'_>, arguments: &[OsString]) -> Outcome {
         return Err(Failure::with_status(error.status(), format_args!("Failed to {what} records")));
     }
     if let Some(dump) = dump {
-        tool.output.report(&dump)?;
+        tool.output.report(&BackupDump { name, time: header.timestamp, dump })?;
     }
     Ok(0)
 }
@@ -225,5 +258,23 @@ fn time_text(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y/%m/%d %H:%M:%S").to_string(),
         Err(_) => seconds.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::documented;
+
+    #[test]
+    fn the_document_of_a_backup_says_where_it_is_from() {
+        let dump = Dump::sample();
+        documented(&BackupDump { name: "pers.tdb".into(), time: 1, dump }, DUMPDBBACKUP);
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_shown_as_its_number() {
+        assert_eq!(time_text(i64::MAX), i64::MAX.to_string());
+        assert_eq!(time_text(0).len(), "1970/01/01 00:00:00".len());
     }
 }

@@ -186,6 +186,20 @@ impl<'a> Sink<'a> {
 }
 
 #[cfg(test)]
+impl Dump {
+    /// One record, for tests of what holds a dump.
+    pub(crate) fn sample() -> Self {
+        let header = RecordHeader {
+            rsn: ringmaster_protocol::Rsn(1),
+            dmaster: ringmaster_protocol::record::Dmaster::from_raw(0),
+            flags: RecordFlags::MIGRATED_WITH_DATA,
+        };
+        let record = Shown { key: b"k", header, value: b"v" };
+        Self { records: vec![DumpedRecord::new(&record)], count: 1 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::documented;
@@ -217,7 +231,6 @@ mod tests {
 
     #[test]
     fn a_document_counts_its_records() {
-        let dump = Dump { records: vec![DumpedRecord::new(&record())], count: 1 };
-        documented(&dump, RECORDS);
+        documented(&Dump::sample(), RECORDS);
     }
 }
