@@ -380,19 +380,27 @@ pub(super) async fn election_timer(cx: NodeCx) {
     }
 }
 
+/// The winner takes the cluster lock before the election is over: nobody may find it leading
+/// without.
 async fn election_ended(cx: &NodeCx) {
-    election_over(cx);
-    let leader = cx.state().leader;
-    let shown = leader.map_or(Destination::Unknown.to_raw(), Pnn::get);
-    warn!("Election period ended, leader={shown}");
+    cx.state_mut().recd.election_ends = None;
     let (own, take) = {
         let state = cx.state();
         (state.pnn(), leads(&state) && has_lock(&state) && !state.lock_held)
     };
-    if take && !take_lock(cx).await {
+    let failed = take && !take_lock(cx).await;
+    if cx.state().recd.election_ends.is_some() {
+        // Another candidate has spoken meanwhile.
+        return;
+    }
+    let leader = cx.state().leader;
+    let shown = leader.map_or(Destination::Unknown.to_raw(), Pnn::get);
+    warn!("Election period ended, leader={shown}");
+    if failed {
         warn!("Unable to get cluster lock, banning this node");
         ban_self(cx, own).await;
     }
+    election_over(cx);
 }
 
 /// Bans this node for `RecoveryBanPeriod`.

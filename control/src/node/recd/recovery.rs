@@ -142,16 +142,30 @@ async fn push_all_flags(cx: &NodeCx) -> bool {
     true
 }
 
+/// A number that no other node and no earlier recovery has come upon: two halves of a split cluster
+/// with the same generation would not see that they differ. Node and time go into it, so that it does
+/// not hang on the quality of the seed alone.
 fn new_generation(cx: &NodeCx) -> Generation {
-    let current = cx.state().vnn_map.generation;
+    let (current, own, clock) = {
+        let state = cx.state();
+        (state.vnn_map.generation, state.pnn().get(), state.wall_clock_at(cx.now()))
+    };
     loop {
-        // The upper half of the number: any 32 bits.
-        let [.., a, b, c, d] = cx.random().to_le_bytes();
+        let time = clock.seconds.cast_unsigned() << 20 ^ clock.micros.cast_unsigned();
+        let mixed = mix(cx.random() ^ mix(time ^ u64::from(own) << 44));
+        let [a, b, c, d, ..] = mixed.to_le_bytes();
         let generation = Generation(u32::from_le_bytes([a, b, c, d]));
         if generation != Generation::INVALID && generation != current {
             return generation;
         }
     }
+}
+
+/// Every bit of the result depends on every bit of the number (the finalizer of `SplitMix64`).
+const fn mix(mut number: u64) -> u64 {
+    number = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    number = (number ^ number >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ number >> 31
 }
 
 /// Reports about nodes within one recovery.
@@ -288,4 +302,18 @@ fn worst(blame: &BTreeMap<Pnn, u32>) -> Option<Pnn> {
         }
     }
     worst.map(|(node, _)| node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_do_not_mix_to_small_ones() {
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 1..2_000_u64 {
+            let [a, b, c, d, ..] = mix(number).to_le_bytes();
+            assert!(seen.insert(u32::from_le_bytes([a, b, c, d])), "{number}");
+        }
+    }
 }

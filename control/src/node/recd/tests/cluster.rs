@@ -396,7 +396,9 @@ impl Cluster {
     pub(super) fn heal(&mut self) {
         for one in 0..self.nodes.len() {
             for other in 0..one {
-                self.connect(one, other);
+                if self.nodes[one].alive && self.nodes[other].alive {
+                    self.connect(one, other);
+                }
             }
         }
     }

@@ -54,9 +54,9 @@ fn fault(cluster: &mut Cluster, dice: &mut Dice) -> Option<usize> {
     None
 }
 
-fn repair(cluster: &mut Cluster) {
+fn repair(cluster: &mut Cluster, dead: Option<usize>) {
     cluster.heal();
-    for node in MEMBERS {
+    for node in MEMBERS.into_iter().filter(|node| Some(*node) != dead) {
         cluster.go_on(node);
         cluster.set_flags(node, node, |_| NodeFlags::NONE);
     }
@@ -66,18 +66,25 @@ fn play(seed: u64, lock: bool) {
     let mut dice = Dice(seed * 7_919 + 1);
     let mut cluster = cluster(lock);
     let mut worthless = Vec::new();
+    let dead = (dice.below(3) == 0).then(|| dice.node());
     for _ in 0..dice.below(8) {
         cluster.run_for(dice.below(8_000));
         worthless.extend(fault(&mut cluster, &mut dice));
     }
-    repair(&mut cluster);
+    if let Some(dead) = dead {
+        worthless.push(dead);
+        cluster.kill(dead);
+        cluster.run_for(dice.below(8_000));
+    }
+    repair(&mut cluster, dead);
+    let members: Vec<usize> = MEMBERS.into_iter().filter(|node| Some(*node) != dead).collect();
     cluster.run_until(600, &format!("service, seed {seed}, lock {lock}"), |cluster| {
-        cluster.settled(&MEMBERS)
-            && cluster.state(0, |state| state.vnn_map.map.len()) == COUNT
-            && MEMBERS.iter().all(|node| cluster.state(*node, |state| state.own_flags().is_empty()))
+        cluster.settled(&members)
+            && cluster.state(members[0], |state| state.vnn_map.map.len()) == members.len()
+            && members.iter().all(|node| cluster.state(*node, |state| state.own_flags().is_empty()))
     });
-    let leader = cluster.leader(0).unwrap();
-    for node in MEMBERS {
+    let leader = cluster.leader(members[0]).unwrap();
+    for node in members.iter().copied() {
         let copy = &cluster.nodes[node].databases[&7];
         let keys: Vec<String> = copy.content().into_iter().map(|record| record.0).collect();
         for other in MEMBERS.iter().filter(|other| !worthless.contains(other)) {
@@ -88,7 +95,7 @@ fn play(seed: u64, lock: bool) {
             let content = cluster.nodes[node].databases[&7].content();
             content.into_iter().map(|record| (record.0, record.2)).collect()
         };
-        assert_eq!(owners(node), owners(0), "seed {seed}");
+        assert_eq!(owners(node), owners(members[0]), "seed {seed}");
     }
     if lock {
         assert_eq!(cluster.lock, Some(leader), "seed {seed}");
