@@ -34,7 +34,8 @@ use std::ops::ControlFlow;
 
 use ringmaster_protocol::{
     Srvid,
-    control::{ControlRequest, RequestError},
+    control::{ControlOpcode, ControlRequest, RequestError},
+    process::RecMode,
 };
 
 use self::answer::{Call, reply, status};
@@ -52,9 +53,12 @@ pub fn request(cx: &NodeCx, request: Request) {
     let sequence = cx.clone();
     cx.spawn(async move {
         let call = Call::new(&request);
-        let answer = match ControlRequest::decode(request.opcode, &request.data) {
+        let answer = match decode(&request) {
             Ok(control) => answer(&sequence, &call, control).await,
-            Err(_) => Some(status(RequestError::STATUS)),
+            Err(error) => {
+                tracing::error!(%error, "malformed control");
+                Some(status(RequestError::STATUS))
+            }
         };
         if let Some(answer) = answer {
             reply(&sequence, &request, answer);
@@ -69,6 +73,17 @@ pub fn message(cx: &NodeCx, srvid: Srvid, data: Vec<u8>) {
         state.mailbox.pop_front();
     }
     state.mailbox.push_back((srvid, data));
+}
+
+/// For C a recovery mode that does not exist is as good as NORMAL.
+fn decode(request: &Request) -> Result<ControlRequest<'_>, RequestError> {
+    let control = ControlRequest::decode(request.opcode, &request.data);
+    match (request.opcode, control) {
+        (ControlOpcode::SET_RECMODE, Err(RequestError::Payload { .. })) => {
+            Ok(ControlRequest::SetRecMode(RecMode::Normal))
+        }
+        (_, control) => control,
+    }
 }
 
 /// `None`: never answered.

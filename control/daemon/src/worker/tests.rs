@@ -153,6 +153,18 @@ fn a_recovery_that_ends_before_its_commit_leaves_the_old_content() {
 }
 
 #[test]
+fn a_push_may_name_any_database() {
+    // `ctdb restoredb` sends the buffers of a backup as they are; C's backups hold a random id.
+    let folder = tempfile::tempdir().unwrap();
+    let mut subject = Subject::new(folder.path(), DatabaseKind::Persistent);
+    subject.done(Job::Freeze);
+    subject.done(Job::TransactionStart);
+    let mut push = batch(&[(b"new", 7, 0, b"pushed")]);
+    push[..4].copy_from_slice(&0x414C_9500_u32.to_le_bytes());
+    assert_eq!(subject.run(Job::Push(push)).1, Outcome::Count(1));
+}
+
+#[test]
 fn recovery_work_needs_the_freeze() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);

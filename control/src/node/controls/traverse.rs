@@ -29,6 +29,9 @@ use crate::{
     plane::first_of,
 };
 
+/// Traverses that may be under way for the clients of a node; more are refused.
+const TRAVERSES_MAX: usize = 10_000;
+
 pub(super) fn answer<'a>(
     cx: &NodeCx,
     call: &Call,
@@ -87,9 +90,6 @@ fn start(cx: &NodeCx, call: &Call, wanted: TraverseStartExt) -> ControlAnswer {
     cx.spawn(async move { run(sequence, id, wanted, with_empty_records).await });
     done()
 }
-
-/// Traverses of one node at a time: more make no sense and would only fill memory.
-const TRAVERSES_MAX: usize = 10_000;
 
 fn free_reqid(state: &State) -> Option<u32> {
     if state.traverses.len() >= TRAVERSES_MAX {

@@ -52,6 +52,15 @@ fn a_mode_that_is_already_set_is_set() {
 }
 
 #[test]
+fn a_mode_that_does_not_exist_acts_like_normal() {
+    let mut cluster = Cluster::running(1);
+    cluster.control(0, &ACTIVE);
+    let set = ControlRequest::Other { opcode: ControlOpcode::SET_RECMODE, data: &[7, 0, 0, 0] };
+    assert_eq!(cluster.control(0, &set), done());
+    assert_eq!(cluster.state(0).recovery_mode, RecMode::Normal);
+}
+
+#[test]
 fn a_database_of_another_generation_keeps_the_node_in_recovery() {
     let mut cluster = Cluster::running(1);
     volatile(&mut cluster, "locking.tdb");
