@@ -27,8 +27,8 @@ const NAME_LEN: usize = 64;
 /// Bytes of a buffer before its records, here and in memory.
 const FILE_PREFIX: usize = 16;
 const MEMORY_PREFIX: usize = 8;
-/// A buffer is written when it has grown this large; then its last record may reach beyond.
-const BUFFER_LEN: usize = 1_000_000;
+/// A buffer is written when its records have grown this large, as in C; the last one may reach beyond.
+const BUFFER_LEN: usize = 100_000;
 /// Largest buffer that is read; C cannot hold more either.
 const BUFFER_MAX: u64 = 256 << 20;
 
@@ -233,7 +233,11 @@ impl<W: Write + Seek> Writer<W> {
     ) -> io::Result<()> {
         self.buffer.push_with_header(0, key, header, value);
         self.header.records += 1;
-        if self.buffer.byte_len() >= BUFFER_LEN { self.flush_buffer() } else { Ok(()) }
+        if self.buffer.byte_len() >= MEMORY_PREFIX + BUFFER_LEN {
+            self.flush_buffer()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
