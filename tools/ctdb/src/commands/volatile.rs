@@ -76,8 +76,8 @@ fn lock_failure(name: &str, error: &RecordError) -> (String, i32) {
     }
 }
 
-fn explain(error: &RecordError, database: &Database, text: &str) -> Failure {
-    let (reason, code) = lock_failure(&database.attached().name, error);
+fn explain(error: &RecordError, name: &str, text: &str) -> Failure {
+    let (reason, code) = lock_failure(name, error);
     Failure::with_status(Failure::status_of(code), format_args!("{reason}\n{text}"))
 }
 
@@ -115,7 +115,7 @@ pub fn readkey(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
             record.unlock().map(|()| value)
         })
     };
-    let value = value.map_err(|error| explain(&error, &database, &text))?;
+    let value = value.map_err(|error| explain(&error, &found.name, &text))?;
     session.output().report(&ReadRecord::new(&key, value))?;
     Ok(0)
 }
@@ -146,11 +146,7 @@ fn store(
     check_key(key, &database.attached().name, &text_of_lock)?;
     let name = database.attached().name.clone();
     let locked = session.client.lock_record(database, key);
-    let mut record = locked.map_err(|error| {
-        let (reason, code) = lock_failure(&name, &error);
-        let reason = format_args!("{reason}\n{text_of_lock}");
-        Failure::with_status(Failure::status_of(code), reason)
-    })?;
+    let mut record = locked.map_err(|error| explain(&error, &name, &text_of_lock))?;
     let stored = record.store(value).and_then(|()| record.unlock());
     stored.map_err(|error| {
         let word = text(arguments, 1);
@@ -169,18 +165,8 @@ pub fn deletekey(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
     let word = text(arguments, 1);
     let text = format!("Failed to fetch record for key {word}");
     check_key(&key, &found.name, &text)?;
-    let name = found.name;
     let locked = session.client.lock_record(&mut database, &key);
-    let record = locked.map_err(|error| {
-        let (reason, code) = lock_failure(&name, &error);
-        Failure::with_status(Failure::status_of(code), format_args!("{reason}\n{text}"))
-    })?;
-    // Nothing to delete: C leaves it alone, too.
-    if record.value().is_empty() && record.header().rsn.0 == 0 {
-        let unlocked = record.unlock();
-        unlocked.map_err(Failure::new)?;
-        return Ok(0);
-    }
+    let record = locked.map_err(|error| explain(&error, &found.name, &text))?;
     let deleted = record.delete(&mut session.client);
     deleted.map_err(|error| {
         Failure::new(format_args!("{error}\nFailed to delete record for key {word}"))
@@ -207,24 +193,20 @@ pub fn pushrecord(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome 
         .filter_map(Pnn::new)
         .collect();
     let options = ControlOptions::timeout(session.timeout());
-    let name = found.name;
     let locked = session.client.lock_record(&mut database, &key);
-    let mut record = locked.map_err(|error| {
-        let (reason, code) = lock_failure(&name, &error);
-        Failure::with_status(Failure::status_of(code), format_args!("{reason}\n{text}"))
-    })?;
+    let mut record = locked.map_err(|error| explain(&error, &found.name, &text))?;
     record.store(&value).map_err(Failure::new)?;
     let header = record.header();
-    // The record must not leave before the others have it, and no control may be waited for while
-    // it is locked: the copies go out with the header as it was written.
-    record.unlock().map_err(Failure::new)?;
     let push = PushRecord { generation, db: found.id, header, key: &key, data: &value };
     let mut refused = Vec::new();
+    // Under the lock, until all have answered: a node that takes the record over meanwhile would
+    // find its newer value replaced by this one. Only other nodes' daemons are waited for.
     session.client.control_each::<kinds::PushRecord>(&nodes, &push, options, |node, answer| {
         if let Err(error) = answer {
             refused.push((node.get(), error));
         }
     });
+    record.unlock().map_err(Failure::new)?;
     let mut status = 0;
     for (node, error) in refused {
         let opcode = kinds::PushRecord::OPCODE;
