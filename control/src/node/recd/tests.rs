@@ -1,6 +1,7 @@
 //! Scenarios: whole clusters in simulated time.
 
 mod cluster;
+mod daemon_faults;
 mod daemons;
 mod elections;
 mod faults;

@@ -17,7 +17,7 @@ use crate::node::{
     world::{Origin, Tell},
 };
 
-fn started(count: usize, lock: bool) -> Cluster {
+pub(super) fn started(count: usize, lock: bool) -> Cluster {
     let mut cluster = Cluster::of(count);
     for node in 0..count {
         cluster.change(node, |state| {
@@ -36,7 +36,12 @@ fn started(count: usize, lock: bool) -> Cluster {
     cluster
 }
 
-fn run_until(cluster: &mut Cluster, seconds: u64, what: &str, over: impl Fn(&Cluster) -> bool) {
+pub(super) fn run_until(
+    cluster: &mut Cluster,
+    seconds: u64,
+    what: &str,
+    over: impl Fn(&Cluster) -> bool,
+) {
     for _ in 0..seconds * 10 {
         if over(cluster) {
             return;
@@ -52,7 +57,7 @@ fn run_until(cluster: &mut Cluster, seconds: u64, what: &str, over: impl Fn(&Clu
 }
 
 /// These nodes are in service, in one generation that all of them, and nobody else, are in.
-fn in_service(cluster: &Cluster, members: &[usize]) -> bool {
+pub(super) fn in_service(cluster: &Cluster, members: &[usize]) -> bool {
     let generation = cluster.state(members[0]).vnn_map.generation;
     let wanted: Vec<_> = members.iter().map(|node| pnn(*node)).collect();
     let good = |state: &State| {
@@ -65,11 +70,11 @@ fn in_service(cluster: &Cluster, members: &[usize]) -> bool {
     generation != Generation::INVALID && members.iter().all(|node| good(&cluster.state(*node)))
 }
 
-fn leader(cluster: &Cluster, node: usize) -> usize {
+pub(super) fn leader(cluster: &Cluster, node: usize) -> usize {
     cluster.state(node).leader.unwrap().get() as usize
 }
 
-fn attach(cluster: &mut Cluster, node: usize, name: &str, flags: DbFlags) -> DbId {
+pub(super) fn attach(cluster: &mut Cluster, node: usize, name: &str, flags: DbFlags) -> DbId {
     let name = Text::new(name);
     let request = match flags {
         DbFlags::PERSISTENT => ControlRequest::DbAttachPersistent(name),
@@ -91,7 +96,7 @@ fn value(cluster: &Cluster, node: usize, db: DbId) -> Option<(u64, u32, String)>
     Some((header.rsn.0, header.dmaster.raw(), String::from_utf8(value).unwrap()))
 }
 
-fn recover(cluster: &mut Cluster, members: &[usize]) {
+pub(super) fn recover(cluster: &mut Cluster, members: &[usize]) {
     let before = cluster.state(members[0]).vnn_map.generation;
     let wish = ControlRequest::SetRecMode(RecMode::Active);
     assert_eq!(cluster.control(members[0], &wish).status, 0);

@@ -11,17 +11,21 @@ const COUNT: usize = 4;
 const MEMBERS: [usize; COUNT] = [0, 1, 2, 3];
 
 /// Numbers from a seed (xorshift).
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed * 7_919 + 1)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
 
-    fn node(&mut self) -> usize {
+    pub(super) fn node(&mut self) -> usize {
         usize::try_from(self.below(COUNT as u64)).unwrap()
     }
 }
@@ -63,7 +67,7 @@ fn repair(cluster: &mut Cluster, dead: Option<usize>) {
 }
 
 fn play(seed: u64, lock: bool) {
-    let mut dice = Dice(seed * 7_919 + 1);
+    let mut dice = Dice::new(seed);
     let mut cluster = cluster(lock);
     let mut worthless = Vec::new();
     let dead = (dice.below(3) == 0).then(|| dice.node());
