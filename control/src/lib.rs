@@ -1,4 +1,4 @@
-//! Decisions about the cluster; so far: configuration files.
+//! Decisions about the cluster: configuration, one node's control plane, elections, recovery.
 //!
 //! Invariant: opens no socket, reads no clock.
 #![forbid(unsafe_code)]

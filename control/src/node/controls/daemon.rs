@@ -80,7 +80,7 @@ fn dump_memory(state: &State) -> ControlAnswer {
     let bytes: usize = tables.iter().map(|(_, count, size)| count * size).sum();
     let blocks: usize = tables.iter().map(|(_, count, _)| count).sum();
     let mut text = format!(
-        "full talloc report on 'ctdb_context' (total {bytes:6} bytes in {blocks:3} blocks)\n"
+        "full talloc report on 'ctdb_context' (total {bytes:6} bytes in {blocks} blocks)\n"
     );
     for (name, count, size) in tables {
         // Writing to a string cannot fail.

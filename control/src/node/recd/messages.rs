@@ -193,13 +193,16 @@ fn memory_dump(cx: &NodeCx, data: &[u8]) {
             ("takeover requests", 0, state.recd.takeover_requests.len()),
             ("rebalance nodes", 0, state.recd.rebalance.len()),
             ("recovery streams", 0, state.recd.pulls.len()),
+            ("traverses", 0, state.traverses.len()),
+            ("nodes of the list", 0, state.recd.nodes_listed),
+            ("lmasters", size_of_val(state.vnn_map.map.as_slice()), state.vnn_map.map.len()),
         ]
     };
     let (bytes, blocks) = tables
         .iter()
         .fold((0_usize, 0_usize), |(bytes, blocks), table| (bytes + table.1, blocks + table.2));
     let mut text = format!(
-        "full talloc report on 'null_context' (total {bytes:6} bytes in {blocks:3} blocks)\n"
+        "full talloc report on 'null_context' (total {bytes:6} bytes in {blocks} blocks)\n"
     );
     for (name, bytes, blocks) in tables {
         text +=

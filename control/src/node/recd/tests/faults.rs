@@ -108,14 +108,14 @@ fn play(seed: u64, lock: bool) {
 
 #[test]
 fn the_cluster_comes_back_from_any_faults() {
-    for seed in 0..150 {
+    for seed in 0..100 {
         play(seed, false);
     }
 }
 
 #[test]
 fn the_cluster_with_a_lock_comes_back_from_any_faults() {
-    for seed in 0..150 {
+    for seed in 0..100 {
         play(seed, true);
     }
 }

@@ -443,3 +443,25 @@ fn nothing_malformed_is_answered_or_kept() {
     assert!(cluster.settled(&ALL));
     assert!(cluster.state(2, |state| state.mailbox.is_empty()));
 }
+
+#[test]
+fn a_memory_report_has_the_form_of_an_allocators() {
+    // Ten lines or more, each "NAME contains N bytes in N blocks (ref N) 0xHEX" but for the first.
+    let mut cluster = Cluster::new(3, PLAIN);
+    cluster.settle(20, &ALL);
+    let request = SrvidMessage { pnn: Some(pnn(0)), srvid: Srvid(0xCE00) };
+    cluster.message(0, Destination::Node(pnn(2)), Srvid::MEM_DUMP, &request.to_bytes());
+    cluster.run_for(10);
+    let reply = cluster.replies.iter().find(|(to, srvid, _)| *to == 0 && *srvid == Srvid(0xCE00));
+    let text = String::from_utf8(reply.unwrap().2.clone()).unwrap();
+    let lines: Vec<&str> = text.trim_end_matches('\0').lines().collect();
+    assert!(lines.len() >= 10, "{text}");
+    assert!(lines[0].starts_with("full talloc report on 'null_context' (total "), "{text}");
+    for line in &lines[1..] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let numbers = [words.len() - 8, words.len() - 5];
+        assert!(line.starts_with(' ') && line.ends_with(" (ref 0) 0x0"), "{line}");
+        assert_eq!(words[words.len() - 9], "contains", "{line}");
+        assert!(numbers.iter().all(|at| words[*at].parse::<u32>().is_ok()), "{line}");
+    }
+}
