@@ -48,8 +48,17 @@ use super::{
 /// push or pull then counts too few records and is repeated, anything else is sent again anyway.
 const MAILBOX_MAX: usize = 10_000;
 
+/// Controls that may be under way at once (most of them wait for the end of a recovery). More are
+/// refused.
+const REQUESTS_MAX: usize = 100_000;
+
 /// A control for this node.
 pub fn request(cx: &NodeCx, request: Request) {
+    if cx.state().requests >= REQUESTS_MAX {
+        tracing::error!(opcode = %request.opcode, "too many controls under way");
+        return reply(cx, &request, status(RequestError::STATUS));
+    }
+    cx.state_mut().requests += 1;
     let sequence = cx.clone();
     cx.spawn(async move {
         let call = Call::new(&request);
@@ -60,6 +69,7 @@ pub fn request(cx: &NodeCx, request: Request) {
                 Some(status(RequestError::STATUS))
             }
         };
+        sequence.state_mut().requests -= 1;
         if let Some(answer) = answer {
             reply(&sequence, &request, answer);
         }

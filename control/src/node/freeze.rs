@@ -12,6 +12,7 @@ use ringmaster_protocol::{DbId, Generation, database::DbFlags, process::RecMode}
 
 use super::{
     Ask, NodeCx, Outcome, Tell,
+    controls::statistics::{count_lock, seconds_between},
     state::{Database, FreezeState},
     world::DataAsk,
 };
@@ -51,8 +52,12 @@ pub(super) async fn freeze(cx: &NodeCx, id: DbId) -> bool {
 }
 
 async fn take_locks(cx: NodeCx, id: DbId, number: u64) {
+    let started = cx.now();
+    cx.state_mut().counters.locks.num_current += 1;
     let outcome = cx.ask(Ask::Data(DataAsk::Freeze(id))).await;
+    let waited = seconds_between(started, cx.now());
     let mut state = cx.state_mut();
+    count_lock(&mut state.counters.locks, outcome == Outcome::Done, waited);
     let Some(db) = state.database_mut(id).filter(|db| db.freezes == number) else { return };
     db.freeze = match outcome {
         Outcome::Done => FreezeState::Frozen,

@@ -17,7 +17,7 @@ use ringmaster_protocol::{
     database::{DbFlags, TdbOpenFlags, VnnMap},
     node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
-    statistics::{LatencyCounter, Statistics},
+    statistics::{LatencyCounter, LockStatistics, Statistics},
     tunable::{Tunable, TunableList},
 };
 
@@ -80,6 +80,8 @@ pub struct State {
     pub clients: BTreeMap<ClientId, Client>,
     /// This node's ban: until when, and for how many seconds.
     pub ban: Option<(Millis, u32)>,
+    /// Controls of others being answered.
+    pub requests: usize,
     /// How often SET_RECMODE has ended a recovery; deferred attaches wait for the next time.
     pub recoveries_left: u64,
     /// Names of databases that are being attached.
@@ -246,6 +248,8 @@ pub struct Counters {
     pub reclock_ctdbd: LatencyCounter,
     /// Takings of the lock.
     pub reclock_recd: LatencyCounter,
+    /// Whole databases locked for a freeze; C's lock helpers count them among the record locks.
+    pub locks: LockStatistics,
     /// UPDATE_RECORD transactions.
     pub childwrite_calls: u32,
     /// Those under way.
@@ -284,6 +288,7 @@ impl State {
             frozen_all: FreezeState::None,
             clients: BTreeMap::new(),
             ban: None,
+            requests: 0,
             recoveries_left: 0,
             attaching: BTreeSet::new(),
             last_number: 0,

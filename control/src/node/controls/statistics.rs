@@ -9,14 +9,14 @@ use std::ops::ControlFlow;
 use ringmaster_protocol::{
     control::ControlRequest,
     process::RecMode,
-    statistics::{LatencyCounter, Statistics, StatisticsHistory},
+    statistics::{LatencyCounter, LockStatistics, Statistics, StatisticsHistory},
     tunable::Tunable,
 };
 
 use super::answer::{data, payload, refused, success};
 use crate::{
     node::{
-        Ask, NodeCx, Outcome,
+        Ask, NodeCx, Outcome, State,
         state::{Counters, FreezeState},
         world::{ControlAnswer, DataAsk},
     },
@@ -46,9 +46,47 @@ pub(in crate::node) fn add_latency(counter: &mut LatencyCounter, seconds: f64) {
     counter.num = counter.num.saturating_add(1);
 }
 
+/// Upper ends of the buckets of lock waits, in seconds; what is above them is in the one after.
+const LOCK_BUCKETS_S: [f64; 10] = [0.001, 0.01, 0.1, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// A lock under way has ended, after that many seconds.
+pub(in crate::node) fn count_lock(locks: &mut LockStatistics, locked: bool, seconds: f64) {
+    locks.num_current = locks.num_current.saturating_sub(1);
+    locks.num_calls += 1;
+    if !locked {
+        locks.num_failed += 1;
+        return;
+    }
+    add_latency(&mut locks.latency, seconds);
+    let bucket = LOCK_BUCKETS_S.iter().position(|end| seconds < *end);
+    locks.buckets[bucket.unwrap_or(LOCK_BUCKETS_S.len())] += 1;
+}
+
+/// Locks of the shards and of the plane.
+fn add_locks(sum: &mut LockStatistics, more: &LockStatistics) {
+    sum.num_calls += more.num_calls;
+    sum.num_current += more.num_current;
+    sum.num_failed += more.num_failed;
+    for (sum, more) in sum.buckets.iter_mut().zip(more.buckets) {
+        *sum += more;
+    }
+    if more.latency.num > 0 {
+        let (sum, more) = (&mut sum.latency, &more.latency);
+        sum.min = if sum.num == 0 { more.min } else { sum.min.min(more.min) };
+        sum.max = sum.max.max(more.max);
+        sum.total += more.total;
+        sum.num = sum.num.saturating_add(more.num);
+    }
+}
+
 /// Duration in seconds.
-pub(super) fn seconds_between(start: Millis, end: Millis) -> f64 {
+pub(in crate::node) fn seconds_between(start: Millis, end: Millis) -> f64 {
     std::time::Duration::from_millis(end.0.saturating_sub(start.0)).as_secs_f64()
+}
+
+/// Connected clients. C's recovery daemon is one of them: ours counts as one, too.
+pub(super) fn client_count(state: &State) -> u32 {
+    u32::try_from(state.clients.len()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Everything since the last reset.
@@ -57,7 +95,8 @@ async fn total(cx: &NodeCx) -> Option<Statistics> {
     let Outcome::Statistics(mut total) = outcome else { return None };
     let state = cx.state();
     let counters = &state.counters;
-    total.num_clients = u32::try_from(state.clients.len()).unwrap_or(u32::MAX);
+    total.num_clients = client_count(&state);
+    add_locks(&mut total.locks, &counters.locks);
     total.frozen = u32::from(state.frozen_all == FreezeState::Frozen);
     total.recovering = u32::from(state.recovery_mode == RecMode::Active);
     total.timeouts.control += counters.control_timeouts;

@@ -15,7 +15,10 @@ use ringmaster_protocol::{
     tunable::{Tunable, TunableName, TunableNames, TunableValue},
 };
 
-use super::answer::{payload, refused, status};
+use super::{
+    answer::{payload, refused, status},
+    statistics::client_count,
+};
 use crate::node::{NodeCx, State, state::Database, world::ControlAnswer};
 
 /// Status of GET_TUNABLE for a name that does not exist.
@@ -29,10 +32,7 @@ pub(super) fn answer<'a>(
     let reply = match control {
         ControlRequest::GetPnn => ControlReply::GetPnn(InStatus(state.pnn())),
         ControlRequest::GetPid => ControlReply::GetPid(InStatus(Pid(state.constants.daemon_pid))),
-        ControlRequest::Ping => {
-            let clients = u32::try_from(state.clients.len()).unwrap_or(u32::MAX);
-            ControlReply::Ping(InStatus(ClientCount(clients)))
-        }
+        ControlRequest::Ping => ControlReply::Ping(InStatus(ClientCount(client_count(state)))),
         ControlRequest::GetVnnMap => ControlReply::GetVnnMap(state.vnn_map.clone()),
         ControlRequest::GetNodeMap => ControlReply::GetNodeMap(state.node_map()),
         ControlRequest::GetRecMode => ControlReply::GetRecMode(InStatus(state.recovery_mode)),

@@ -122,3 +122,16 @@ fn malformed_obsolete_and_unknown_controls_get_minus_one_and_noreply_nothing() {
     cluster.event(0, |cx| controls::request(cx, silent));
     assert_eq!(cluster.took(0), []);
 }
+
+#[test]
+fn controls_under_way_are_counted_and_too_many_refused() {
+    let mut cluster = Cluster::running(1);
+    hold_data(&mut cluster, 0, |data| matches!(data, DataAsk::Register(_)));
+    cluster.send(0, &ControlRequest::RegisterSrvid);
+    assert_eq!(cluster.state(0).requests, 1);
+    cluster.change(0, |state| state.requests += 99_999);
+    assert_eq!(cluster.control(0, &ControlRequest::GetPnn), refused());
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.control(0, &ControlRequest::GetPnn), done());
+    assert_eq!(cluster.state(0).requests, 99_999);
+}

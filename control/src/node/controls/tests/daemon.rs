@@ -57,7 +57,7 @@ fn questions_are_answered_from_the_state() {
     let id = volatile(&mut cluster, "locking.tdb");
     assert_eq!(cluster.control(2, &ControlRequest::GetPnn).status, 2);
     assert_eq!(cluster.control(2, &ControlRequest::GetPid).status, 4_002);
-    assert_eq!(cluster.control(2, &ControlRequest::Ping).status, 1);
+    assert_eq!(cluster.control(2, &ControlRequest::Ping).status, 2, "client and recovery daemon");
     assert_eq!(cluster.control(2, &ControlRequest::GetRecMode).status, 0);
     let state = cluster.control(2, &ControlRequest::GetRunState);
     assert_eq!(value::<RunState>(&state), RunState::Running);
@@ -152,14 +152,35 @@ fn statistics_carry_what_the_plane_counts() {
     cluster.control(0, &ControlRequest::RecdReclockLatency(ReclockLatency(1.5)));
     cluster.control(0, &ControlRequest::EndRecovery);
     let statistics: Statistics = value(&cluster.control(0, &ControlRequest::Statistics));
-    assert_eq!((statistics.num_clients, statistics.num_recoveries), (1, 1));
+    assert_eq!((statistics.num_clients, statistics.num_recoveries), (2, 1));
     let lock = statistics.reclock_recd;
     assert_eq!((lock.num, lock.min, lock.max, lock.total), (2, 0.5, 1.5, 2.0));
     cluster.advance_ms(3_000);
     assert_eq!(cluster.control(0, &ControlRequest::StatisticsReset), done());
     let statistics: Statistics = value(&cluster.control(0, &ControlRequest::Statistics));
-    assert_eq!((statistics.num_clients, statistics.num_recoveries), (1, 0));
+    assert_eq!((statistics.num_clients, statistics.num_recoveries), (2, 0));
     assert_eq!(statistics.statistics_start_time.seconds, 1_003);
+}
+
+#[test]
+fn freezes_count_as_locks() {
+    let mut cluster = Cluster::running(1);
+    let db = volatile(&mut cluster, "locking.tdb");
+    hold_data(&mut cluster, 0, |data| matches!(data, DataAsk::Freeze(_)));
+    for (outcome, locks) in [(Outcome::Done, (1, 0)), (Outcome::Failed("no lock".into()), (2, 1))] {
+        cluster.send(0, &ControlRequest::DbFreeze(db));
+        cluster.advance_ms(3_000);
+        let gauge: Statistics = value(&cluster.control(0, &ControlRequest::Statistics));
+        assert_eq!(gauge.locks.num_current, 1);
+        cluster.release(0, &outcome);
+        cluster.control(0, &ControlRequest::DbThaw(db));
+        let Statistics { locks: counted, .. } =
+            value(&cluster.control(0, &ControlRequest::Statistics));
+        assert_eq!((counted.num_calls, counted.num_failed), locks);
+        // Three seconds: between two and four.
+        assert_eq!((counted.buckets[5], counted.buckets.iter().sum()), (1, 1));
+        assert_eq!((counted.latency.num, counted.latency.total), (1, 3.0));
+    }
 }
 
 #[test]
