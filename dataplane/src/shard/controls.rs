@@ -15,6 +15,9 @@ use ringmaster_protocol::{
 use super::registry::Registry;
 use crate::view::NodeView;
 
+/// Status of GET_TUNABLE for a name that does not exist.
+const EINVAL: i32 = -22;
+
 /// What came of asking.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -52,7 +55,7 @@ pub fn answer(
         ControlRequest::GetAllTunables => ControlReply::GetAllTunables(view.tunables.clone()),
         ControlRequest::GetTunable(name) => match Tunable::from_name(name.0.as_bytes()) {
             Some(tunable) => ControlReply::GetTunable(TunableValue(view.tunables.value(tunable))),
-            None => return Answer::Reply(-1),
+            None => return Answer::Reply(EINVAL),
         },
         ControlRequest::ListTunables => {
             names = Tunable::list_text();
