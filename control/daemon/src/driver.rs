@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 use crate::{
     children::Children,
     shards::Shards,
-    worker::{Opened, Sent, Worker},
+    worker::{self, Opened, Sent, Worker},
 };
 
 /// Reports of workers and children that may wait for the main thread; beyond it a worker waits.
@@ -120,6 +120,8 @@ pub(crate) struct Attached {
 pub(crate) enum Job {
     /// Its outcome is the ask's.
     Ask(Token),
+    /// A crashed commit is undone: then the shards.
+    Recover(DbId),
     /// Thaw: then the shards.
     Thaw(Token, DbId, Option<ringmaster_protocol::Generation>),
 }
@@ -348,15 +350,9 @@ impl Driver {
                     cx.state_mut().recovery_mode = ringmaster_protocol::process::RecMode::Active;
                 });
             }
+            FromShard::Crashed(db) => self.job(Job::Recover(db), db, worker::Job::Recover),
             FromShard::Broken { db, error } => {
-                tracing::error!(%db, %error, "database is broken here; a recovery rebuilds it");
-                self.event(|cx| {
-                    let mut state = cx.state_mut();
-                    state.recovery_mode = ringmaster_protocol::process::RecMode::Active;
-                    if let Some(db) = state.database_mut(db) {
-                        db.invalid_records = true;
-                    }
-                });
+                self.broken(db, &error.to_string());
             }
             FromShard::Statistics { statistics, .. } => self.statistics.push(*statistics),
             FromShard::Stopped { shard, error } => {
@@ -366,6 +362,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn broken(&mut self, db: DbId, error: &str) {
+        tracing::error!(%db, error, "database is broken here; a recovery rebuilds it");
+        self.event(|cx| {
+            let mut state = cx.state_mut();
+            state.recovery_mode = ringmaster_protocol::process::RecMode::Active;
+            if let Some(db) = state.database_mut(db) {
+                db.invalid_records = true;
+            }
+        });
     }
 
     fn report(&mut self, report: Report) {

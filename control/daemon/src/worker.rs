@@ -55,6 +55,8 @@ pub enum Job {
     Freeze,
     /// Give them back; drop a transaction that is open.
     Thaw,
+    /// Undo a commit that somebody else has died in.
+    Recover,
     /// Open the recovery transaction.
     TransactionStart,
     /// Drop it.
@@ -259,6 +261,10 @@ impl Bench {
     fn open(facts: Facts, path: &Path, options: &OpenOptions) -> Result<Self, String> {
         let failed = |why: &dyn fmt::Display| format!("cannot open {}: {why}", path.display());
         let mut handle = open(path, options).map_err(|error| failed(&error))?;
+        if let Some(mutexes) = handle.database().mutexes() {
+            // A daemon that died may have kept a wake-up that others sleep for.
+            mutexes.wake_everybody();
+        }
         if facts.is_persistent() {
             let checked = handle.check(|_, _| true);
             checked.map_err(|error| {
@@ -272,6 +278,11 @@ impl Bench {
         match job {
             Job::Freeze => done(self.freeze()),
             Job::Thaw => done(self.thaw()),
+            Job::Recover => done(
+                self.handle
+                    .recover()
+                    .map_err(|error| format!("cannot undo a crashed commit: {error}")),
+            ),
             Job::TransactionStart => done(self.transaction_start()),
             Job::TransactionCancel => {
                 self.recovery = None;

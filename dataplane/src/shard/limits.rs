@@ -31,3 +31,14 @@ pub const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A listener that ran out of descriptors tries again after this long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Another shard or process that works has the freelist for a few microseconds: so often is it
+/// tried for before the record is deferred.
+pub const FREELIST_TRIES: u32 = 16;
+
+/// A record that another process keeps out of the file (it holds the freelist) is tried again after
+/// this long, and after twice as long each time.
+pub const FREELIST_PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// The pause grows no further than this.
+pub const FREELIST_PAUSE_MAX: Duration = Duration::from_millis(100);

@@ -106,6 +106,8 @@ pub enum Order {
     Freeze(DbId),
     /// Use it again; with a generation where a recovery has given it one.
     Thaw(DbId, Option<Generation>),
+    /// A crashed commit has been undone ([`FromShard::Crashed`]).
+    Recovered(DbId),
     /// The database's generation: INVALID when the node goes inactive.
     SetGeneration(DbId, Generation),
     /// A recovery has replaced the database: no read-only copies are out, queues are void.
@@ -204,6 +206,9 @@ pub enum FromShard {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// A transaction of another process has died in its commit: the worker has to undo it, and
+    /// [`Order::Recovered`] to follow.
+    Crashed(DbId),
     /// A database's file is broken here.
     Broken {
         /// Which.

@@ -99,6 +99,10 @@ impl Shard {
                 self.engine.thawed(db);
                 true
             }
+            Order::Recovered(db) => {
+                self.store.recovered(db);
+                true
+            }
             Order::SetGeneration(db, generation) => {
                 self.engine.set_generation(db, generation);
                 true

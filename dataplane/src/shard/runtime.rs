@@ -201,6 +201,9 @@ impl Shard {
         if let Some(again) = self.accept_again {
             limit = limit.min(again.saturating_duration_since(Instant::now()));
         }
+        if let Some(again) = self.store.next_try() {
+            limit = limit.min(again.saturating_duration_since(Instant::now()));
+        }
         if limit.is_zero() || !self.inbox.may_sleep() {
             return Wait::No;
         }
@@ -223,7 +226,11 @@ impl Shard {
             }
         }
         self.with_engine(|engine, cx| engine.turn(cx));
+        self.store.try_deferred();
         self.serve_grants();
+        for db in self.store.take_crashed() {
+            self.io.control.send_reply(FromShard::Crashed(db));
+        }
         for (db, error) in self.store.take_broken() {
             self.io.control.send_reply(FromShard::Broken { db, error });
         }

@@ -2,16 +2,20 @@
 //!
 //! Role: [`RecordStore`] over one storage handle per database; waits for busy chains.
 //! Invariants
-//! - Between two turns no chain is locked by this shard, except one that a waiter has been granted
-//!   and whose packets are just being processed.
+//! - Between two turns no chain is locked by this shard, except one whose record waits for the
+//!   freelist (`deferred`).
 //! - One wait per chain, whatever the number of packets; they are served in their order under one
 //!   grant.
 //! - A frozen database is not touched: its packets come back with the thaw. `Frozen` is only
 //!   acknowledged when no wait for one of its chains is left.
+//! - A crashed commit of somebody else is undone by the database's worker; until then its packets
+//!   wait like those of a busy chain.
 //! - A file that turns out to be broken is reported once; from then on it counts as frozen here,
 //!   until a recovery has rebuilt it. The daemon lives on.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 2.8 (what C does with a helper process per wait).
+
+mod deferred;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,13 +28,15 @@ use ringmaster_protocol::{
     record::{RECORD_HEADER_LEN, RecordHeader},
 };
 use ringmaster_storage::{
-    chain::StoreMode,
+    chain::{StoreMode, Stored},
     engine::AccessError,
     handle::{Database, Handle, HandleError, Locked},
-    lock::{LockKind, TryLock, WaitRefused},
+    lock::{LockKind, WaitRefused},
     wait::{ChainWaiter, WaitNotify, WaitState},
 };
 
+use self::deferred::Deferred;
+use super::limits::FREELIST_TRIES;
 use crate::record::{FetchError, Latency, LockOutcome, RecordStore, Ticket};
 
 /// Packets that wait for a chain.
@@ -43,7 +49,10 @@ struct Slot {
     handle: Handle,
     frozen: bool,
     broken: bool,
+    /// The worker undoes a crashed commit: no chain is handed out.
+    recovering: bool,
     waits: BTreeMap<u32, ChainWait>,
+    deferred: Deferred,
     locks: LockCounters,
 }
 
@@ -92,6 +101,7 @@ pub struct ShardStore {
     held: Option<(DbId, u32, u32)>,
     notify: Arc<dyn WaitNotify>,
     broken: Vec<(DbId, AccessError)>,
+    crashed: Vec<DbId>,
     scratch: Vec<u8>,
 }
 
@@ -99,7 +109,14 @@ impl ShardStore {
     /// `notify` wakes the shard when a wait has changed.
     #[must_use]
     pub fn new(notify: Arc<dyn WaitNotify>) -> Self {
-        Self { slots: BTreeMap::new(), held: None, notify, broken: Vec::new(), scratch: Vec::new() }
+        Self {
+            slots: BTreeMap::new(),
+            held: None,
+            notify,
+            broken: Vec::new(),
+            crashed: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Opens a handle of this shard's own. On the shard's thread.
@@ -115,13 +132,21 @@ impl ShardStore {
     ) -> Result<(), HandleError> {
         let mut handle = database.handle()?;
         handle.set_max_dead(max_dead);
-        let waits = BTreeMap::new();
-        let locks = LockCounters::default();
-        self.slots.insert(id, Slot { handle, frozen, broken: false, waits, locks });
+        handle.never_wait();
+        let slot = Slot {
+            handle,
+            frozen,
+            broken: false,
+            recovering: false,
+            waits: BTreeMap::new(),
+            deferred: Deferred::default(),
+            locks: LockCounters::default(),
+        };
+        self.slots.insert(id, slot);
         Ok(())
     }
 
-    /// Closes this shard's handle.
+    /// Closes this shard's handle; what it has locked is free then.
     pub fn detach(&mut self, id: DbId) {
         self.slots.remove(&id);
     }
@@ -155,6 +180,55 @@ impl ShardStore {
         std::mem::take(&mut self.broken)
     }
 
+    /// Databases with a crashed commit, since the last call: to be undone by their workers, then
+    /// [`Self::recovered`].
+    pub fn take_crashed(&mut self) -> Vec<DbId> {
+        std::mem::take(&mut self.crashed)
+    }
+
+    /// The crashed commit has been undone: who waits gets another try.
+    pub fn recovered(&mut self, id: DbId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.recovering = false;
+        }
+        self.start_waits(id);
+    }
+
+    fn crashed(&mut self, id: DbId) {
+        if let Some(slot) = self.slots.get_mut(&id)
+            && !slot.recovering
+        {
+            slot.recovering = true;
+            self.crashed.push(id);
+        }
+    }
+
+    /// When to call [`Self::try_deferred`], while a record waits for the freelist.
+    #[must_use]
+    pub fn next_try(&self) -> Option<Instant> {
+        self.slots.values().filter_map(|slot| slot.deferred.next_try()).min()
+    }
+
+    /// Tries again to write what waits for the freelist.
+    pub fn try_deferred(&mut self) {
+        let now = Instant::now();
+        let due = |slot: &Slot| slot.deferred.next_try().is_some_and(|at| now >= at);
+        let ids = self.slots.iter().filter(|(_, slot)| due(slot)).map(|(id, _)| *id);
+        for id in ids.collect::<Vec<_>>() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let (chains, mut failed) = slot.deferred.try_again(&mut slot.handle, now);
+            for chain in chains {
+                if let Err(error) = slot.handle.unlock_chain(chain) {
+                    failed = Some(error);
+                }
+            }
+            if let Some(error) = failed {
+                self.report(id, error);
+            }
+            self.start_waits(id);
+        }
+    }
+
     /// Counters of waits, per database.
     pub fn lock_counters(&self) -> impl Iterator<Item = (DbId, &LockCounters)> {
         self.slots.iter().map(|(id, slot)| (*id, &slot.locks))
@@ -183,7 +257,8 @@ impl ShardStore {
     fn start_waits(&mut self, id: DbId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         for (chain, wait) in &mut slot.waits {
-            if wait.waiter.is_some() {
+            // What is ours has no wait: the end of the deferral or of the worker's job starts it.
+            if wait.waiter.is_some() || slot.recovering || slot.deferred.holds(*chain) {
                 continue;
             }
             let Some(locks) = slot.handle.locks().file_locks() else { return };
@@ -215,11 +290,10 @@ impl ShardStore {
             let Some(chain) = over else { continue };
             let wait = slot.waits.remove(&chain)?;
             let waiter = wait.waiter?;
-            let locks = slot.handle.locks().file_locks()?;
             slot.locks.calls += 1;
             slot.locks.current = slot.locks.current.saturating_sub(1);
-            match locks.adopt(waiter) {
-                Ok(TryLock::Granted) => {
+            match slot.handle.adopt(waiter).map(|locked| locked.map(Locked::keep)) {
+                Ok(Some(())) => {
                     for (_, since) in &wait.tickets {
                         slot.locks.granted(since.elapsed());
                     }
@@ -227,14 +301,18 @@ impl ShardStore {
                     let tickets = wait.tickets.into_iter().map(|(ticket, _)| ticket).collect();
                     return Some((Granted { db: id, chain }, tickets));
                 }
-                Ok(TryLock::Busy) => {
+                Ok(None) => {
                     slot.waits.insert(chain, ChainWait { waiter: None, tickets: wait.tickets });
+                }
+                Err(AccessError::NeedsRecovery) => {
+                    slot.waits.insert(chain, ChainWait { waiter: None, tickets: wait.tickets });
+                    self.crashed(id);
                 }
                 Err(error) => {
                     slot.locks.failed += 1;
                     let waiter = None;
                     slot.waits.insert(chain, ChainWait { waiter, tickets: wait.tickets });
-                    self.report(id, AccessError::Lock(error));
+                    self.report(id, error);
                 }
             }
         }
@@ -265,6 +343,9 @@ impl ShardStore {
             other => panic!("unlock of {id} chain {chain} while {other:?} is held"),
         }
         self.held = None;
+        if self.slots.get(&id).is_some_and(|slot| slot.deferred.holds(chain)) {
+            return;
+        }
         let unlocked = self.slots.get_mut(&id).map(|slot| slot.handle.unlock_chain(chain));
         if let Some(Err(error)) = unlocked {
             self.report(id, error);
@@ -285,6 +366,12 @@ impl ShardStore {
     #[must_use]
     pub fn chain_of(&self, id: DbId, key: &[u8]) -> Option<u32> {
         Some(self.slots.get(&id)?.handle.database().chain_of(key))
+    }
+
+    fn slot_of(&mut self, id: DbId, key: &[u8]) -> Option<(&mut Slot, u32)> {
+        let slot = self.slots.get_mut(&id)?;
+        let chain = slot.handle.database().chain_of(key);
+        Some((slot, chain))
     }
 
     /// Runs `work` on the chain of `key`, which is locked.
@@ -322,6 +409,9 @@ impl RecordStore for ShardStore {
         if slot.frozen {
             return LockOutcome::Frozen;
         }
+        if slot.recovering || slot.deferred.holds(chain) {
+            return LockOutcome::Busy;
+        }
         // Who waits already comes first.
         if !slot.waits.is_empty() && slot.waits.contains_key(&chain) {
             return LockOutcome::Busy;
@@ -333,6 +423,10 @@ impl RecordStore for ShardStore {
                 LockOutcome::Locked
             }
             Ok(None) => LockOutcome::Busy,
+            Err(AccessError::NeedsRecovery) => {
+                self.crashed(db);
+                LockOutcome::Busy
+            }
             Err(error) => {
                 self.report(db, error);
                 LockOutcome::Frozen
@@ -353,6 +447,14 @@ impl RecordStore for ShardStore {
         value: &mut Vec<u8>,
     ) -> Result<Option<RecordHeader>, FetchError> {
         value.clear();
+        let deferred = self.slots.get(&db).and_then(|slot| {
+            let chain = slot.handle.database().chain_of(key);
+            slot.deferred.record(chain, key)
+        });
+        if let Some((header, data)) = deferred.and_then(RecordHeader::split) {
+            value.extend_from_slice(data);
+            return Ok(Some(header));
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         let found = self.on_chain(db, key, |locked| locked.fetch(key, &mut scratch));
         let header = match found {
@@ -374,11 +476,33 @@ impl RecordStore for ShardStore {
         value: &[u8],
     ) -> Result<(), FetchError> {
         let bytes: [u8; RECORD_HEADER_LEN] = header.to_array();
-        self.on_chain(db, key, |locked| locked.store(key, &[&bytes, value], StoreMode::Replace))
-            .map(drop)
+        let stored = self.on_chain(db, key, |locked| {
+            let mut stored = locked.store(key, &[&bytes, value], StoreMode::Replace)?;
+            for _ in 0..FREELIST_TRIES {
+                if stored != Stored::Busy {
+                    break;
+                }
+                std::thread::yield_now();
+                stored = locked.store(key, &[&bytes, value], StoreMode::Replace)?;
+            }
+            Ok(stored)
+        })?;
+        if let Some((slot, chain)) = self.slot_of(db, key) {
+            match stored {
+                Stored::Busy => slot.deferred.put(chain, key, &bytes, value),
+                Stored::Done => slot.deferred.forget(chain, key),
+                Stored::Exists | Stored::Missing => return Err(FetchError),
+            }
+        }
+        Ok(())
     }
 
     fn delete(&mut self, db: DbId, key: &[u8]) -> Result<(), FetchError> {
-        self.on_chain(db, key, |locked| locked.delete(key)).map(drop)
+        // A busy freelist does not delay this: the record stays behind, dead.
+        self.on_chain(db, key, |locked| locked.delete(key))?;
+        if let Some((slot, chain)) = self.slot_of(db, key) {
+            slot.deferred.forget(chain, key);
+        }
+        Ok(())
     }
 }

@@ -210,7 +210,7 @@ impl Driver {
     }
 
     /// Gives a job to the database's worker.
-    fn job(&mut self, job: Job, db: DbId, work: worker::Job) {
+    pub(super) fn job(&mut self, job: Job, db: DbId, work: worker::Job) {
         self.next_job += 1;
         let number = self.next_job;
         self.jobs.insert(number, job);
@@ -226,6 +226,12 @@ impl Driver {
         match self.jobs.remove(&number) {
             None => {}
             Some(Job::Ask(token)) => self.outcome(token, outcome),
+            Some(Job::Recover(db)) => {
+                if let Outcome::Failed(why) = outcome {
+                    return self.broken(db, &why);
+                }
+                self.shards.order(move || Order::Recovered(db), |_, _| {});
+            }
             Some(Job::Thaw(token, db, generation)) => {
                 self.shards.order(
                     move || Order::Thaw(db, generation),
