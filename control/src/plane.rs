@@ -17,7 +17,7 @@
 
 use std::{
     cell::{Cell, Ref, RefCell, RefMut},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
     pin::Pin,
@@ -82,8 +82,9 @@ struct Inner<W: World> {
     /// Requests under way; `Some` once the outcome is here.
     asked: RefCell<BTreeMap<Token, Option<W::Outcome>>>,
     next_token: Cell<u64>,
-    /// When sequences want to be polled, by time.
-    timers: RefCell<BTreeMap<(Millis, u64), ()>>,
+    /// When sequences want to be polled, by time; one entry per wait under way.
+    timers: RefCell<BTreeSet<(Millis, u64)>>,
+    next_timer: Cell<u64>,
     spawned: RefCell<Vec<Sequence>>,
     random: Cell<u64>,
 }
@@ -127,7 +128,8 @@ impl<W: World> Plane<W> {
             actions: RefCell::new(Vec::new()),
             asked: RefCell::new(BTreeMap::new()),
             next_token: Cell::new(0),
-            timers: RefCell::new(BTreeMap::new()),
+            timers: RefCell::new(BTreeSet::new()),
+            next_timer: Cell::new(0),
             spawned: RefCell::new(Vec::new()),
             // The generator must not start at 0.
             random: Cell::new(seed | 1),
@@ -173,7 +175,7 @@ impl<W: World> Plane<W> {
     /// When [`Self::handle`] wants to be called even if nothing happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.cx.inner.timers.borrow().first_key_value().map(|((at, _), ())| *at)
+        self.cx.inner.timers.borrow().first().map(|(at, _)| *at)
     }
 
     /// Sequences under way.
@@ -192,7 +194,7 @@ impl<W: World> Plane<W> {
         let mut waker = Context::from_waker(Waker::noop());
         loop {
             let now = self.cx.now();
-            self.cx.inner.timers.borrow_mut().retain(|(at, _), ()| *at > now);
+            self.cx.drop_timers(now);
             let before = self.cx.progress();
             self.sequences.append(&mut self.cx.inner.spawned.borrow_mut());
             self.sequences.retain_mut(|sequence| sequence.as_mut().poll(&mut waker).is_pending());
@@ -256,7 +258,7 @@ impl<W: World> Cx<W> {
 
     /// Waits until the state says so.
     pub fn until<F: Fn(&W::State) -> bool>(&self, condition: F) -> Until<W, F> {
-        Until { cx: self.clone(), condition, deadline: None, armed: false }
+        Until { cx: self.clone(), condition, deadline: None, timer: None }
     }
 
     /// Waits until the state says so (`true`) or it is too late (`false`).
@@ -265,7 +267,7 @@ impl<W: World> Cx<W> {
         deadline: Millis,
         condition: F,
     ) -> Until<W, F> {
-        Until { cx: self.clone(), condition, deadline: Some(deadline), armed: false }
+        Until { cx: self.clone(), condition, deadline: Some(deadline), timer: None }
     }
 
     /// A number that the seed decides (xorshift; not for secrets).
@@ -277,6 +279,14 @@ impl<W: World> Cx<W> {
         number ^= number << 17;
         self.inner.random.set(number);
         number
+    }
+
+    /// Those that are due; every sequence is polled anyway.
+    fn drop_timers(&self, now: Millis) {
+        let mut timers = self.inner.timers.borrow_mut();
+        while timers.first().is_some_and(|(at, _)| *at <= now) {
+            timers.pop_first();
+        }
     }
 
     fn moved(&self) {
@@ -336,7 +346,8 @@ pub struct Until<W: World, F> {
     cx: Cx<W>,
     condition: F,
     deadline: Option<Millis>,
-    armed: bool,
+    /// Its entry among the timers.
+    timer: Option<(Millis, u64)>,
 }
 
 impl<W: World, F> fmt::Debug for Until<W, F> {
@@ -356,12 +367,23 @@ impl<W: World, F: Fn(&W::State) -> bool + Unpin> Future for Until<W, F> {
         if self.cx.now() >= deadline {
             return Poll::Ready(false);
         }
-        if !self.armed && deadline != Millis::NEVER {
-            self.armed = true;
-            let number = self.cx.inner.next_token.get();
-            self.cx.inner.timers.borrow_mut().insert((deadline, number), ());
+        if self.timer.is_none() && deadline != Millis::NEVER {
+            let inner = &self.cx.inner;
+            let timer = (deadline, inner.next_timer.get());
+            inner.next_timer.set(timer.1 + 1);
+            inner.timers.borrow_mut().insert(timer);
+            self.timer = Some(timer);
         }
         Poll::Pending
+    }
+}
+
+/// A wait that has ended early must not wake anybody later.
+impl<W: World, F> Drop for Until<W, F> {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer {
+            self.cx.inner.timers.borrow_mut().remove(&timer);
+        }
     }
 }
 

@@ -167,3 +167,26 @@ fn of_two_waits_the_first_to_end_counts_and_the_other_is_forgotten() {
     plane.handle(Millis(10), |_| {}, &mut out);
     assert_eq!(out, [Action::Forget(Token(1)), Action::Tell("Err(false)".into())]);
 }
+
+#[test]
+fn a_wait_that_ends_early_leaves_no_timer_and_others_keep_theirs() {
+    let (mut plane, mut out) = plane();
+    plane.handle(
+        Millis(0),
+        |cx| {
+            for wanted in [1, 2] {
+                let cx = cx.clone();
+                cx.clone().spawn(async move {
+                    cx.until_or(Millis(50), move |state| *state == wanted).await;
+                    cx.tell(wanted.to_string());
+                });
+            }
+        },
+        &mut out,
+    );
+    plane.handle(Millis(1), |cx| *cx.state_mut() = 1, &mut out);
+    assert_eq!(std::mem::take(&mut out), [Action::Tell("1".into())]);
+    assert_eq!(plane.next_deadline(), Some(Millis(50)));
+    plane.handle(Millis(2), |cx| *cx.state_mut() = 2, &mut out);
+    assert_eq!(plane.next_deadline(), None);
+}
