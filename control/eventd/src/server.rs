@@ -29,9 +29,10 @@ use ringmaster_control::config::{
 };
 use ringmaster_host::{logging, pidfile::PidFile};
 use ringmaster_protocol::process::Timeval;
+use rustix::event::{PollFd, PollFlags};
 use tokio::{
     net::UnixListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
 };
 
 use self::{arguments::Arguments, child::Child};
@@ -43,8 +44,12 @@ use crate::{
 /// Output of one script that is kept for `ctdb event status`, in bytes.
 const OUTPUT_MAX: usize = 1024 * 1024;
 
-/// The watched process is looked for this often.
+/// The watched process is looked for this often, where the kernel does not tell of its end.
 const WATCH: Duration = Duration::from_secs(5);
+
+/// Another event daemon, whose watched process is gone, has this long to end; less than the daemon
+/// waits for this one to be ready.
+const PREDECESSOR: Duration = Duration::from_secs(7);
 
 /// Exit status when another event daemon runs (C: EEXIST).
 const RUNNING_ALREADY: u8 = 17;
@@ -137,7 +142,8 @@ async fn serve(arguments: Arguments) -> Result<(), (u8, String)> {
     let settings = settings(&paths);
     start_log(&paths, &settings).map_err(|line| (1, line))?;
     // Before the socket is touched: a second daemon must not take the first one's away (C does).
-    let _pid_file = PidFile::create(&paths.pidfile(OsStr::new("eventd")))
+    let pid_file = paths.pidfile(OsStr::new("eventd"));
+    let _pid_file = PidFile::create_patiently(&pid_file, PREDECESSOR)
         .map_err(|error| (RUNNING_ALREADY, error.to_string()))?;
     let socket = paths.socket(OsStr::new("eventd"));
     let listener = listen(&socket).map_err(|error| (1, error))?;
@@ -200,20 +206,55 @@ async fn wait_for_end(watched: Option<i32>) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    let watched = watched.and_then(rustix::process::Pid::from_raw);
+    let mut end = watched.and_then(watch);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => logging::reopen(),
+            () = ended(&mut end) => {
+                tracing::info!("the watched process is gone");
+                return Ok(());
+            }
             () = tokio::time::sleep(WATCH) => {
-                let pid = watched.and_then(rustix::process::Pid::from_raw);
-                if pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
+                if watched.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
                     tracing::info!("the watched process is gone");
                     return Ok(());
                 }
             }
         }
     }
+}
+
+/// Hears of the end of a process, where the kernel can tell (5.3): a thread waits for it.
+fn watch(pid: rustix::process::Pid) -> Option<oneshot::Receiver<()>> {
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    let (report, end) = oneshot::channel();
+    let wait = move || {
+        let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
+        let mut ready = rustix::event::poll(&mut ends, None);
+        while ready == Err(rustix::io::Errno::INTR) {
+            ready = rustix::event::poll(&mut ends, None);
+        }
+        if ready == Ok(1) {
+            // Fails only when the server is ending by itself.
+            let _ = report.send(());
+        }
+    };
+    std::thread::Builder::new().name("watch".into()).spawn(wait).ok()?;
+    Some(end)
+}
+
+/// Returns when the process has ended; never where nobody can tell.
+async fn ended(end: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(told) = end
+        && told.await.is_ok()
+    {
+        return;
+    }
+    *end = None;
+    std::future::pending().await
 }
 
 impl Server {
