@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 use self::{
     cluster::{Cluster, Daemon},
     samba::SHARE,
-    world::{SHARED, Side, USER, World},
+    world::{SHARED, USER, World},
 };
 use crate::{packages, suite};
 
@@ -61,22 +61,18 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     }
     let options = parse(args)?;
     let keep = options.keep.then(|| PathBuf::from(KEPT));
-    let began = Instant::now();
-    if !world::is_inside() {
-        prepare(&options)?;
+    if world::is_inside() {
+        let began = Instant::now();
+        inside(&World::prepare(keep.as_deref())?, &options)?;
+        println!("demo: all well, {:.1} s", began.elapsed().as_secs_f64());
+        return Ok(true);
     }
-    match world::enter(keep.as_deref())? {
-        Side::Outside(status) => {
-            if let Some(folder) = keep {
-                println!("files and logs are in {}", folder.display());
-            }
-            Ok(status.success())
-        }
-        Side::Inside(world) => inside(&world, &options).map(|()| {
-            println!("demo: all well, {:.1} s", began.elapsed().as_secs_f64());
-            true
-        }),
+    prepare(&options)?;
+    let status = world::run(world::again(std::env::args_os().skip(1))?)?;
+    if let Some(folder) = keep {
+        println!("files and logs are in {}", folder.display());
     }
+    Ok(status.success())
 }
 
 fn parse(args: &[String]) -> Result<Options> {

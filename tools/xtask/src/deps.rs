@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
     ("ringmaster-host", &[]),
     ("ringmaster-xtask", &[]),
+    ("ringmaster-e2e", &["ringmaster-xtask"]),
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets crate.

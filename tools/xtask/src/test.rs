@@ -33,6 +33,7 @@ const SUITES: &[Suite] = &[
         crates: &["ringmaster-client", "ringmaster-ctdb", "ringmaster-admin", "ringmaster-xtask"],
     },
     Suite { name: "compat", crates: &["ringmaster-compat"] },
+    Suite { name: "samba", crates: &["ringmaster-e2e"] },
 ];
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     let mut report = Report::default();
 
     let start = Instant::now();
-    let missing = packages::ensure(packages::FOR_TESTS)?;
+    let packages: Vec<&str> = [packages::FOR_TESTS, packages::FOR_DEMO].concat();
+    let missing = packages::ensure(&packages)?;
     if let Some(reason) = &missing {
         println!("skipped: tests beside the C implementation: {reason}");
     }

@@ -100,7 +100,7 @@ pub fn client(cluster: &Cluster, node: &Host, limit_s: u32, work: &str) -> std::
 /// # Errors
 /// When it fails or takes longer than `limit_s` seconds.
 pub fn session(cluster: &Cluster, node: &Host, limit_s: u32, work: &str) -> Result<String> {
-    let what = format!("smbclient //{}/{SHARE} -c '{work}'", node.address());
+    let what = format!("a session of smbclient with {}", node.name());
     wait::success(&what, &mut client(cluster, node, limit_s, work))
 }
 

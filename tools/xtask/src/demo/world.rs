@@ -10,9 +10,10 @@
 //!   process exists, and one that nobody collected does.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, Write},
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -36,14 +37,6 @@ const START: Duration = Duration::from_secs(20);
 /// The one user of the share, and the password.
 pub const USER: &str = "demo";
 const USER_ID: u32 = 7701;
-
-/// Where this process is.
-pub enum Side {
-    /// Outside; the copy that ran inside has ended like this.
-    Outside(ExitStatus),
-    /// Inside.
-    Inside(World),
-}
 
 /// The inside, with everything that hosts have in common.
 pub struct World {
@@ -74,31 +67,35 @@ fn in_folder(folder: &str, tool: &str) -> bool {
     Path::new(folder).join(tool).exists()
 }
 
-/// Runs this program again, with the same arguments, in a new world, and waits for its end; or, if
-/// this is that copy, sets the world up. `keep`: a folder outside for all files instead of memory.
-///
-/// Must be called on the main thread: the world ends with the thread that started it.
+/// This program, to be run by [`run`] in a new world, where [`is_inside`] is true.
 ///
 /// # Errors
-/// Anything the kernel or a tool refuses.
-pub fn enter(keep: Option<&Path>) -> Result<Side> {
-    if is_inside() {
-        return Ok(Side::Inside(World::prepare(keep)?));
-    }
-    let program = env::current_exe().context("cannot find this program")?;
-    let mut child = Command::new("setpriv")
+/// When the program cannot find itself.
+pub fn again(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
+    let mut command = Command::new("setpriv");
+    command
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--net", "--ipc", "--pid", "--fork"])
         .args(["--kill-child=KILL", "--mount-proc", "--propagation", "private", "sh", "-c"])
-        .args(["\"$0\" \"$@\"; exit $?"])
-        .arg(program)
-        .args(env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("cannot start setpriv and unshare")?;
+        .arg("\"$0\" \"$@\"; exit $?")
+        .arg(env::current_exe().context("cannot find this program")?)
+        .args(args)
+        .env(INSIDE, "1");
+    Ok(command)
+}
+
+/// Runs a command made by [`again`] to its end.
+///
+/// The world ends with the thread that calls this, as well as with the command.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(mut command: Command) -> Result<ExitStatus> {
+    let mut child =
+        command.stdin(Stdio::piped()).spawn().context("cannot start setpriv and unshare")?;
+    // What it holds, a pipe perhaps, belongs to the child alone.
+    drop(command);
     tell_pid(&mut child)?;
-    let status = child.wait().context("waiting for the inside")?;
-    Ok(Side::Outside(status))
+    child.wait().context("waiting for the inside")
 }
 
 /// True in the copy that runs inside.
@@ -124,17 +121,15 @@ fn tell_pid(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Exit status for the outside: that of the inside, and 1 for a signal.
-#[must_use]
-pub fn exit_code(status: ExitStatus) -> u8 {
-    if let Some(signal) = status.signal() {
-        eprintln!("xtask: the demo was ended by signal {signal}");
-    }
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
 impl World {
-    fn prepare(keep: Option<&Path>) -> Result<Self> {
+    /// Sets the inside up. `keep`: a folder outside for all files, instead of memory.
+    ///
+    /// # Errors
+    /// Outside of a world, and for anything the kernel or a tool refuses.
+    pub fn prepare(keep: Option<&Path>) -> Result<Self> {
+        if !is_inside() {
+            bail!("this is the machine itself: nothing may be changed here");
+        }
         let mut outside_pid = String::new();
         std::io::stdin().lock().read_line(&mut outside_pid).context("reading the world's PID")?;
         let keep = keep.map(|folder| folder.canonicalize()).transpose()?;
