@@ -362,6 +362,25 @@ impl RecordEngine {
         }
     }
 
+    /// The map of lmasters that holds.
+    #[must_use]
+    pub const fn vnn_map(&self) -> &VnnMap {
+        &self.vnn_map
+    }
+
+    /// Packets put aside, in all queues together: 0 when nothing waits for anything.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        let of_timers = self.timers.values().map(|timer| match timer {
+            Timer::Inject { parked } => parked.len(),
+            _ => 0,
+        });
+        self.waiting.len()
+            + self.injected.len()
+            + of_timers.sum::<usize>()
+            + self.databases.values().map(Database::backlog).sum::<usize>()
+    }
+
     /// Counters since the last reset.
     #[must_use]
     pub const fn counters(&self) -> &RecordCounters {

@@ -106,6 +106,16 @@ impl Database {
         self.flags.intersects(DbFlags::STICKY)
     }
 
+    /// Packets held back in the queues of this database.
+    pub(super) fn backlog(&self) -> usize {
+        let pinned = self.sticky.values().filter_map(|sticky| sticky.pinned.as_ref());
+        self.frozen.len()
+            + self.deferred_fetches.values().map(|queue| queue.waiting.len()).sum::<usize>()
+            + self.dmaster_changes.values().map(|change| change.waiting.len()).sum::<usize>()
+            + self.revokes.values().map(|revoke| revoke.waiting.len()).sum::<usize>()
+            + pinned.map(VecDeque::len).sum::<usize>()
+    }
+
     /// Drops parked packets for which `gone` says yes.
     pub(super) fn forget(&mut self, gone: &dyn Fn(&Parked) -> bool) {
         self.frozen.retain(|parked| !gone(parked));

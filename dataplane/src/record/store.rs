@@ -128,6 +128,11 @@ impl MemoryStore {
         self.records.insert((db, key.into()), (header, value.into()));
     }
 
+    /// Removes a record, as vacuuming does under the chain lock.
+    pub fn remove(&mut self, db: DbId, key: &[u8]) {
+        self.records.remove(&(db, key.into()));
+    }
+
     /// All records of a database, in the order of their keys.
     pub fn records(&self, db: DbId) -> impl Iterator<Item = (&[u8], RecordHeader, &[u8])> {
         self.records

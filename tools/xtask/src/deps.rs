@@ -44,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
     ("ringmaster-host", &[]),
+    ("ringmaster-sim", &["ringmaster-dataplane", "ringmaster-protocol"]),
     ("ringmaster-xtask", &[]),
     ("ringmaster-e2e", &["ringmaster-xtask"]),
 ];

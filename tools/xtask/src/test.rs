@@ -28,6 +28,7 @@ const SUITES: &[Suite] = &[
         ],
     },
     Suite { name: "dataplane", crates: &["ringmaster-dataplane"] },
+    Suite { name: "sim", crates: &["ringmaster-sim"] },
     Suite {
         name: "tool",
         crates: &["ringmaster-client", "ringmaster-ctdb", "ringmaster-admin", "ringmaster-xtask"],

@@ -1,0 +1,130 @@
+//! `ctdb-sim`: runs seeds, and shows one of them in full.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use ringmaster_sim::{Options, Sim, Summary, run_seed};
+
+fn command() -> Command {
+    let seeds = number("seeds", "100").help("How many");
+    let from = number("from", "1").help("The first one");
+    let seed = Arg::new("seed").required(true).value_parser(value_parser!(u64)).help("Which");
+    Command::new("ctdb-sim")
+        .about("Simulated clusters, from a seed")
+        .subcommand_required(true)
+        .subcommand(with_load(
+            Command::new("run")
+                .about("Runs many seeds; prints those that break a promise")
+                .args([seeds, from]),
+        ))
+        .subcommand(with_load(
+            Command::new("replay").about("Runs one seed and prints what happens").arg(seed),
+        ))
+}
+
+fn number(name: &'static str, default: &'static str) -> Arg {
+    Arg::new(name).long(name).default_value(default).value_parser(value_parser!(u64))
+}
+
+fn with_load(command: Command) -> Command {
+    command.args([
+        number("nodes", "3").help("Nodes of the cluster"),
+        number("operations", "200").help("Operations of all clients together"),
+        number("seconds", "30").help("Seconds over which operations and faults are spread"),
+        number("faults", "3").help("Faults within that time"),
+    ])
+}
+
+struct Load {
+    nodes: usize,
+    operations: u32,
+    seconds: u64,
+    faults: u32,
+}
+
+impl Load {
+    fn of(matches: &ArgMatches) -> Result<Self> {
+        Ok(Self {
+            nodes: usize::try_from(value(matches, "nodes"))?,
+            operations: u32::try_from(value(matches, "operations"))?,
+            seconds: value(matches, "seconds"),
+            faults: u32::try_from(value(matches, "faults"))?,
+        })
+    }
+
+    /// Every other seed is one with read-only copies.
+    fn options(&self, seed: u64, trace: bool) -> Options {
+        Options {
+            nodes: self.nodes.max(1),
+            operations: self.operations,
+            seconds: self.seconds.max(1),
+            faults: self.faults,
+            readonly: seed % 2 == 1,
+            trace,
+            ..Options::default()
+        }
+    }
+}
+
+fn value(matches: &ArgMatches, name: &str) -> u64 {
+    matches.get_one(name).copied().unwrap_or_default()
+}
+
+fn main() -> Result<ExitCode> {
+    Ok(match command().get_matches().subcommand() {
+        Some(("run", of)) => run(value(of, "from"), value(of, "seeds"), &Load::of(of)?),
+        Some(("replay", of)) => replay(value(of, "seed"), &Load::of(of)?),
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn run(from: u64, seeds: u64, load: &Load) -> ExitCode {
+    let mut total = Summary::default();
+    let mut failed: u64 = 0;
+    for seed in from..from.saturating_add(seeds) {
+        match run_seed(seed, &load.options(seed, false)) {
+            Ok(summary) => total += summary,
+            Err(violation) => {
+                println!("{violation}");
+                failed += 1;
+            }
+        }
+    }
+    let minutes = total.micros / 60_000_000;
+    println!(
+        "{seeds} seeds, {failed} failed: {}.{} simulated hours",
+        minutes / 60,
+        minutes % 60 / 6
+    );
+    println!(
+        "{} events, {} operations, {} faults, {} recoveries, {} reads of copies, {} vacuumed",
+        total.events,
+        total.operations,
+        total.faults,
+        total.recoveries,
+        total.copy_reads,
+        total.vacuumed
+    );
+    println!("{} checks", total.checks);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64, load: &Load) -> ExitCode {
+    let mut sim = Sim::new(seed, load.options(seed, true));
+    sim.load();
+    let result = sim.run();
+    for line in sim.trace() {
+        println!("{line}");
+    }
+    match result {
+        Ok(summary) => {
+            println!("{summary:?}");
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            println!("{violation}");
+            ExitCode::FAILURE
+        }
+    }
+}

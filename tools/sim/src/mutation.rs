@@ -1,0 +1,49 @@
+//! Deliberate mistakes in the protocol, each made around the engine, not in it: what the checkers
+//! are worth is how surely they find these.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A record's rsn stops growing: a recovery cannot tell old from new.
+    RsnNotRaised,
+    /// A packet of an earlier generation is taken for one of today.
+    OldGenerationAccepted,
+    /// A revoke reports success without having told the holders of copies.
+    RevokeForgotten,
+    /// The holder of a copy confirms the revoke and goes on using the copy.
+    CopyKeptAfterRevoke,
+    /// Vacuuming deletes a tombstone without asking the other nodes for older copies.
+    TombstoneDroppedEarly,
+    /// The old dmaster notes the new one only some time after the packet has left.
+    DmasterStoredLate,
+    /// The lmaster believes a `REQ_DMASTER` whoever it comes from (and old ones come again).
+    StrangerBelieved,
+    /// After a recovery nothing is sent again.
+    ResendForgotten,
+    /// The daemon changes a record while a client has its chain locked.
+    ChainLockNotTaken,
+    /// A packet that waits for a busy chain is forgotten.
+    WaiterLost,
+    /// A recovery takes the first copy that it finds.
+    RecoveryIgnoresRsn,
+    /// A client writes although read-only copies are out.
+    ClientIgnoresDelegations,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::RsnNotRaised,
+        Self::OldGenerationAccepted,
+        Self::RevokeForgotten,
+        Self::CopyKeptAfterRevoke,
+        Self::TombstoneDroppedEarly,
+        Self::DmasterStoredLate,
+        Self::StrangerBelieved,
+        Self::ResendForgotten,
+        Self::ChainLockNotTaken,
+        Self::WaiterLost,
+        Self::RecoveryIgnoresRsn,
+        Self::ClientIgnoresDelegations,
+    ];
+}
