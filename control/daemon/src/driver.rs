@@ -29,7 +29,7 @@ use ringmaster_control::{
 };
 use ringmaster_dataplane::shard::{
     ShardId,
-    message::{FromShard, RegistryChange, ToShard},
+    message::{AckToken, FromShard, RegistryChange, ToShard},
     registry::{ClientRef, Registry},
     runtime::CONTROL,
     statistics::ShardStatistics,
@@ -101,7 +101,8 @@ pub(crate) struct Driver {
     pub(crate) paths: Paths,
     pub(crate) settings: Settings,
     pub(crate) socket: PathBuf,
-    pub(crate) statistics: Vec<ShardStatistics>,
+    /// Counters that have arrived, by the order that asked for them.
+    pub(crate) statistics: BTreeMap<AckToken, Vec<ShardStatistics>>,
     /// Actions of the plane that have not been carried out yet.
     pub(crate) actions: VecDeque<Action<Ask, Tell>>,
     pub(crate) exit: Option<i32>,
@@ -354,7 +355,9 @@ impl Driver {
             FromShard::Broken { db, error } => {
                 self.broken(db, &error.to_string());
             }
-            FromShard::Statistics { statistics, .. } => self.statistics.push(*statistics),
+            FromShard::Statistics { token, statistics } => {
+                self.statistics.entry(token).or_default().push(*statistics);
+            }
             FromShard::Stopped { shard, error } => {
                 if let Some(error) = error {
                     tracing::error!(shard = shard.0, error, "shard has ended; so does the daemon");

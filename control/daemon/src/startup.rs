@@ -218,7 +218,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         socket: paths.socket(OsStr::new("ctdbd")),
         paths,
         settings,
-        statistics: Vec::new(),
+        statistics: BTreeMap::new(),
         actions: std::collections::VecDeque::new(),
         exit: None,
     };

@@ -7,7 +7,7 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.9, 2.2.
 
-use std::sync::Arc;
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use ringmaster_control::{
     node::{
@@ -254,15 +254,18 @@ impl Driver {
         token: Token,
         sum: impl FnOnce(&mut Self, Vec<ShardStatistics>) -> Outcome + 'static,
     ) {
-        self.statistics.clear();
-        self.shards.order(
+        // Which order the parts belong to is only known once it has been given.
+        let order = Rc::new(Cell::new(None));
+        let given = Rc::clone(&order);
+        let ack = self.shards.order(
             || Order::Statistics,
             move |driver: &mut Self, _| {
-                let parts = std::mem::take(&mut driver.statistics);
-                let outcome = sum(driver, parts);
+                let parts = given.get().and_then(|ack| driver.statistics.remove(&ack));
+                let outcome = sum(driver, parts.unwrap_or_default());
                 driver.outcome(token, outcome);
             },
         );
+        order.set(Some(ack));
     }
 
     fn register(&mut self, token: Token, registration: Registration) {
