@@ -110,6 +110,7 @@ fn start(interactive: bool) -> Result<i32, Failure> {
         return start_again(&configuration, interactive);
     }
     start_log(&configuration, interactive)?;
+    logging::panics_end_the_process();
     if !interactive {
         // Fails only for a group leader, which has nothing to detach from.
         let _ = rustix::process::setsid();

@@ -141,6 +141,7 @@ async fn serve(arguments: Arguments) -> Result<(), (u8, String)> {
         .map_err(|error| (1, error.to_string()))?;
     let settings = settings(&paths);
     start_log(&paths, &settings).map_err(|line| (1, line))?;
+    logging::panics_end_the_process();
     // Before the socket is touched: a second daemon must not take the first one's away (C does).
     let pid_file = paths.pidfile(OsStr::new("eventd"));
     let _pid_file = PidFile::create_patiently(&pid_file, PREDECESSOR)

@@ -133,7 +133,8 @@ fn log_location(text: &[u8], around: &dyn Surroundings) -> Option<Complaint> {
         None => Some(Complaint::new(
             Vec::new(),
             format!("\"{}\" is no place to log to", shown(text)),
-            "write file:PATH, syslog, syslog:nonblocking, syslog:udp or syslog:udp-rfc5424",
+            "write file:PATH, syslog, syslog:nonblocking, syslog:udp, \
+             syslog:udp-rfc5424 or journald",
         )),
     }
 }
@@ -192,6 +193,8 @@ pub enum LogLocation<'a> {
     SyslogNonblocking,
     SyslogUdp,
     SyslogUdpRfc5424,
+    /// Not C's.
+    Journald,
 }
 
 impl<'a> LogLocation<'a> {
@@ -206,6 +209,7 @@ impl<'a> LogLocation<'a> {
             (b"syslog", Some(b"nonblocking")) => Some(Self::SyslogNonblocking),
             (b"syslog", Some(b"udp")) => Some(Self::SyslogUdp),
             (b"syslog", Some(b"udp-rfc5424")) => Some(Self::SyslogUdpRfc5424),
+            (b"journald", None) => Some(Self::Journald),
             _ => None,
         }
     }
@@ -225,6 +229,7 @@ mod tests {
             ("syslog::udp", Some(LogLocation::SyslogUdp)),
             ("syslog:udp:x", Some(LogLocation::SyslogUdp)),
             ("syslog:nonblocking", Some(LogLocation::SyslogNonblocking)),
+            ("journald", Some(LogLocation::Journald)),
             ("syslog:foo", None),
             ("SYSLOG", None),
             ("filex", None),
