@@ -5,6 +5,7 @@
 
 mod children;
 mod driver;
+mod health;
 mod options;
 mod shards;
 mod startup;

@@ -78,6 +78,8 @@ pub enum Job {
     Push(Vec<u8>),
     /// Store the records of a buffer by the rules of UPDATE_RECORD.
     Update(Vec<u8>),
+    /// Store the one record of a buffer as PUSH_RECORD wants it, and sync the file.
+    PushRecord(Vec<u8>),
     /// Delete records by the rules of TRY_DELETE_RECORDS.
     TryDelete(Vec<u8>),
     /// `__db_sequence_number__`.
@@ -295,6 +297,7 @@ impl Bench {
             }
             Job::Push(buffer) => count(self.push(&buffer)),
             Job::Update(buffer) => done(self.update(&buffer)),
+            Job::PushRecord(buffer) => done(self.push_record(&buffer)),
             Job::TryDelete(buffer) => match self.try_delete(&buffer) {
                 Ok(kept) => Outcome::Bytes(kept),
                 Err(reason) => Outcome::Failed(reason),

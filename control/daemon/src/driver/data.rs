@@ -32,6 +32,7 @@ use ringmaster_protocol::{
 use ringmaster_storage::ltdb::{DatabaseKind, file_path};
 
 use super::{Attached, Driver, Job, Report};
+use crate::health::HealthFile;
 use crate::worker::{self, Facts, Opened, Sent, Worker};
 
 /// A worker's way to the main thread.
@@ -80,6 +81,7 @@ impl Driver {
             }
             DataAsk::ResetStatistics => self.order_done(token, || Order::ResetStatistics),
             DataAsk::Register(registration) => self.register(token, registration),
+            DataAsk::RecordHealth(db, reason) => self.record_health(token, db, reason),
             DataAsk::Publish => self.publish(token),
             work => self.work(token, work),
         }
@@ -99,6 +101,7 @@ impl Driver {
             DataAsk::Pull { db, srvid, to } => (db, worker::Job::Pull { srvid, to, batch_bytes }),
             DataAsk::Push { db, buffer } => (db, worker::Job::Push(buffer)),
             DataAsk::UpdateRecords { db, buffer } => (db, worker::Job::Update(buffer)),
+            DataAsk::PushRecord { db, buffer } => (db, worker::Job::PushRecord(buffer)),
             DataAsk::TryDelete { db, buffer } => (db, worker::Job::TryDelete(buffer)),
             DataAsk::DbSeqnum(db) => (db, worker::Job::DbSeqnum),
             DataAsk::TdbSeqnum(db) => (db, worker::Job::TdbSeqnum),
@@ -113,6 +116,28 @@ impl Driver {
             }
         };
         self.job(Job::Ask(token), db, job);
+    }
+
+    fn health_file(&self) -> HealthFile {
+        HealthFile::new(&self.settings.state_dir, self.pnn())
+    }
+
+    /// Writes a persistent database's health down, off the main thread: it waits for the disk.
+    fn record_health(&mut self, token: Token, db: DbId, reason: Option<String>) {
+        let name = self.plane.cx().state().database(db).map(|db| db.name.clone());
+        let Some(name) = name else {
+            let why = format!("database {db} is not attached");
+            return self.outcome(token, Outcome::Failed(why));
+        };
+        let (file, report) = (self.health_file(), self.report.clone());
+        tokio::task::spawn_blocking(move || {
+            let outcome = match file.record(&name, reason.as_deref()) {
+                Ok(()) => Outcome::Done,
+                Err(why) => Outcome::Failed(why),
+            };
+            // Fails only when the daemon is ending.
+            let _ = report.blocking_send(Report::Outcome(token, outcome));
+        });
     }
 
     fn attach(&mut self, token: Token, name: &str, flags: DbFlags, frozen: bool) {
@@ -133,6 +158,11 @@ impl Driver {
         } else {
             &self.settings.volatile_dir
         };
+        if kind.is_persistent()
+            && let Err(why) = self.refuse_unhealthy(name)
+        {
+            return self.outcome(token, Outcome::Failed(why));
+        }
         let path = file_path(folder, name, self.pnn());
         let (hash_size, lmasters) = {
             let cx = self.plane.cx();
@@ -152,6 +182,18 @@ impl Driver {
                 let why = format!("cannot start a thread for {name}: {error}");
                 self.outcome(token, Outcome::Failed(why));
             }
+        }
+    }
+
+    /// A database that is recorded as unhealthy is not attached, as in C.
+    fn refuse_unhealthy(&self, name: &str) -> Result<(), String> {
+        match self.health_file().reason(name)? {
+            None => Ok(()),
+            Some(reason) => Err(format!(
+                "{name} is recorded as unhealthy ({reason}); restore its file from a backup and \
+                 remove the record of it, persistent_health.tdb.{} in the state directory",
+                self.pnn()
+            )),
         }
     }
 

@@ -232,6 +232,19 @@ fn an_update_is_refused_when_it_is_older_and_different() {
 }
 
 #[test]
+fn a_pushed_record_is_stored_and_marked_as_having_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
+    subject.done(Job::PushRecord(batch(&[(b"k", 6, 1, b"v6")])));
+    let mut value = Vec::new();
+    let record = subject.handle.fetch_record(b"k", &mut value).unwrap().unwrap();
+    assert_eq!((record.header.rsn, record.data), (Rsn(6), &b"v6"[..]));
+    assert!(record.header.flags.contains(RecordFlags::MIGRATED_WITH_DATA));
+    let broken = Job::PushRecord(vec![1, 2, 3]);
+    assert!(matches!(subject.run(broken).1, Outcome::Failed(_)));
+}
+
+#[test]
 fn only_records_that_are_nobodys_here_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);

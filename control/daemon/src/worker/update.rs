@@ -104,6 +104,23 @@ impl Bench {
         }
     }
 
+    /// Stores a record that its writer has pushed to all nodes; durable when this returns.
+    pub(super) fn push_record(&mut self, buffer: &[u8]) -> Result<(), String> {
+        let buffer =
+            RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed push: {error}"))?;
+        let failed = |error| format!("cannot store a pushed record: {error}");
+        for record in &buffer {
+            let (mut header, data) =
+                record.split_header().ok_or("a pushed record is shorter than its header")?;
+            header.flags = header.flags | RecordFlags::MIGRATED_WITH_DATA;
+            let mut locked = self.handle.lock_key(record.key, LockKind::Write).map_err(failed)?;
+            let _done = locked.store_record(record.key, header, data).map_err(failed)?;
+            locked.unlock().map_err(failed)?;
+        }
+        let synced = self.handle.database().store().file().sync_data();
+        synced.map_err(|error| format!("cannot sync a pushed record: {error}"))
+    }
+
     /// Deletes what may go; returns a buffer of those that may not.
     pub(super) fn try_delete(&mut self, buffer: &[u8]) -> Result<Vec<u8>, String> {
         let buffer =
