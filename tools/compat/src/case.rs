@@ -22,6 +22,14 @@ pub struct ClusterNeeds {
     pub tunables: Vec<(String, u32)>,
 }
 
+impl ClusterNeeds {
+    /// What these cases need that our daemon does not have yet; `None` when they run on it.
+    #[must_use]
+    pub const fn beyond_our_daemon(&self) -> Option<&'static str> {
+        if self.nodes > 1 { Some("links between nodes") } else { None }
+    }
+}
+
 /// One file: a cluster of its own, cases in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Family {
@@ -68,6 +76,8 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// What else must be made equal.
     pub normalise: Vec<Extra>,
+    /// Whether it makes no sense on one node.
+    pub needs_nodes: bool,
     /// `gap-NN`: our tool differs here, and must.
     pub gap_tool: Option<String>,
     /// `gap-NN`: our daemon differs here, and must.
@@ -121,6 +131,28 @@ impl Family {
         }
     }
 
+    /// What of this family can be asked of a node that is alone: `NAME-alone`. Without the lines on
+    /// other nodes, and without the cases that prepare something there or say `needs: nodes`.
+    /// `None` when it is for one node anyway, or nothing is left.
+    #[must_use]
+    pub fn alone(&self) -> Option<Self> {
+        if self.cluster.nodes == 1 {
+            return None;
+        }
+        let mut family = self.clone();
+        family.name.push_str("-alone");
+        family.cluster.nodes = 1;
+        family.setup.retain(|step| step.node == 0);
+        for case in &mut family.cases {
+            case.steps.retain(|step| step.node == 0 || step.kind != StepKind::Run);
+        }
+        family.cases.retain(|case| {
+            let compared = case.steps.iter().any(|step| step.kind == StepKind::Run);
+            compared && !case.needs_nodes && case.steps.iter().all(|step| step.node == 0)
+        });
+        (!family.cases.is_empty()).then_some(family)
+    }
+
     fn take_line(&mut self, line: Line<'_>) -> Result<(), CaseError> {
         if line.key == "case" {
             return self.take_case(line);
@@ -143,6 +175,8 @@ impl Family {
                     case.normalise.push(Extra::from_word(word).ok_or_else(|| line.bad_value())?);
                 }
             }
+            (None, "needs") if line.value == "nodes" => case.needs_nodes = true,
+            (None, "needs") => return Err(line.bad_value()),
             (None, "gap-tool") => case.gap_tool = Some(line.gap()?),
             (None, "gap-daemon") => case.gap_daemon = Some(line.gap()?),
             (None, _) => return Err(line.unknown()),
@@ -163,6 +197,7 @@ impl Family {
             name: name.to_owned(),
             steps: Vec::new(),
             normalise: Vec::new(),
+            needs_nodes: false,
             gap_tool: None,
             gap_daemon: None,
         });
@@ -262,6 +297,22 @@ mod tests {
         assert_eq!(case.normalise, [Extra::Numbers, Extra::Sort]);
         assert_eq!(case.gap_tool.as_deref(), Some("gap-17"));
         assert_eq!(case.gap_daemon, None);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_node_alone_concerns_no_other() {
+        let text = "cluster: nodes=3\nsetup: a\nsetup@1: b\n\
+            case: both\nrun: c\nrun@1: d\n\
+            case: prepares-elsewhere\nsetup@2: e\nrun: f\n\
+            case: asks-elsewhere\nrun@1: g\n\
+            case: marked\nrun: h\nneeds: nodes\n";
+        let alone = Family::parse("f", text).unwrap().alone().unwrap();
+        assert_eq!((alone.name.as_str(), alone.cluster.nodes), ("f-alone", 1));
+        assert_eq!(alone.setup.len(), 1);
+        let [case] = &alone.cases[..] else { panic!("{:?}", alone.cases) };
+        assert_eq!(case.name, "both");
+        assert_eq!(case.steps.len(), 1);
+        assert_eq!(alone.alone(), None);
     }
 
     #[test]
