@@ -103,6 +103,8 @@ pub(crate) struct Driver {
     pub(crate) socket: PathBuf,
     /// Counters that have arrived, by the order that asked for them.
     pub(crate) statistics: BTreeMap<AckToken, Vec<ShardStatistics>>,
+    /// What shards have handed over for a vacuum round, until its job is given to the worker.
+    pub(crate) deletions: HashMap<DbId, Vec<worker::Scheduled>>,
     /// Actions of the plane that have not been carried out yet.
     pub(crate) actions: VecDeque<Action<Ask, Tell>>,
     pub(crate) exit: Option<i32>,
@@ -357,6 +359,9 @@ impl Driver {
             }
             FromShard::Statistics { token, statistics } => {
                 self.statistics.entry(token).or_default().push(*statistics);
+            }
+            FromShard::Deletions { db, records } => {
+                self.deletions.entry(db).or_default().extend(records);
             }
             FromShard::Stopped { shard, error } => {
                 if let Some(error) = error {

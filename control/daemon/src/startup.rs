@@ -220,6 +220,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         paths,
         settings,
         statistics: BTreeMap::new(),
+        deletions: std::collections::HashMap::new(),
         actions: std::collections::VecDeque::new(),
         exit: None,
     };

@@ -15,11 +15,16 @@
 
 mod recovery;
 mod update;
+mod vacuum;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
 };
 
@@ -28,6 +33,7 @@ use ringmaster_protocol::{
     DbId, Pnn, Srvid,
     control::ControlOpcode,
     database::{DbFlags, TdbOpenFlags},
+    record::RecordHeader,
 };
 use ringmaster_storage::{
     handle::{Database, Handle},
@@ -47,6 +53,9 @@ pub const STAGED_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
 
 /// Key of the sequence number that transactions keep (with its NUL).
 pub(crate) const SEQNUM_KEY: &[u8] = b"__db_sequence_number__\0";
+
+/// A key and the header with which it was scheduled for deletion.
+pub type Scheduled = (Box<[u8]>, RecordHeader);
 
 /// What a worker is asked to do.
 #[derive(Debug)]
@@ -82,6 +91,13 @@ pub enum Job {
     PushRecord(Vec<u8>),
     /// Delete records by the rules of TRY_DELETE_RECORDS.
     TryDelete(Vec<u8>),
+    /// A vacuum round of a cluster of this node alone.
+    Vacuum {
+        /// What was scheduled for deletion.
+        scheduled: Vec<Scheduled>,
+        /// Look for empty records in the whole file too.
+        full: bool,
+    },
     /// `__db_sequence_number__`.
     DbSeqnum,
     /// Count of changes in the TDB header.
@@ -169,6 +185,8 @@ impl Facts {
 /// The sender's side of a worker.
 pub struct Worker {
     jobs: mpsc::SyncSender<(u64, Order)>,
+    /// Orders that are queued: long work that may stop looks at it.
+    queued: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -197,11 +215,14 @@ impl Worker {
         report: impl Report,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&queued);
         let name = format!("db-{:08x}", facts.id.0);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let id = facts.id;
             match Bench::open(facts, &path, &options) {
-                Ok(bench) => {
+                Ok(mut bench) => {
+                    bench.queued = counted;
                     let database = Arc::clone(bench.handle.database());
                     let flags = TdbOpenFlags(bench.handle.flags().bits());
                     report.opened(id, Ok(Opened { database, flags }));
@@ -210,26 +231,35 @@ impl Worker {
                 Err(reason) => report.opened(id, Err(reason)),
             }
         })?;
-        Ok(Self { jobs, thread: Some(thread) })
+        Ok(Self { jobs, queued, thread: Some(thread) })
     }
 
     /// Queues a job; `number` comes back in [`Report::done`]. `false` when the worker is gone or
     /// has too many jobs waiting.
     #[must_use]
     pub fn order(&self, number: u64, job: Job) -> bool {
-        self.jobs.try_send((number, Order::Job(job))).is_ok()
+        self.send(number, Order::Job(job))
+    }
+
+    fn send(&self, number: u64, order: Order) -> bool {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        let sent = self.jobs.try_send((number, order)).is_ok();
+        if !sent {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
     }
 
     /// A new map of lmasters.
     pub fn set_lmasters(&self, lmasters: Arc<[Pnn]>) {
         // A worker that is gone needs none.
-        let _ = self.jobs.try_send((0, Order::Lmasters(lmasters)));
+        let _ = self.send(0, Order::Lmasters(lmasters));
     }
 
     /// Ends the thread after the jobs that wait. A freeze that waits for a stuck process cannot be
     /// waited for: the thread is left to the end of the process then.
     pub fn end(mut self) {
-        let _ = self.jobs.try_send((0, Order::End));
+        let _ = self.send(0, Order::End);
         self.thread.take();
     }
 }
@@ -237,6 +267,7 @@ impl Worker {
 fn serve(mut bench: Bench, inbox: &mpsc::Receiver<(u64, Order)>, report: &impl Report) {
     let id = bench.facts.id;
     while let Ok((number, order)) = inbox.recv() {
+        bench.queued.fetch_sub(1, Ordering::Relaxed);
         match order {
             Order::End => return,
             Order::Lmasters(lmasters) => bench.facts.lmasters = lmasters,
@@ -257,6 +288,7 @@ struct Bench {
     handle: Handle,
     frozen: bool,
     recovery: Option<Recovery>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl Bench {
@@ -273,7 +305,7 @@ impl Bench {
                 failed(&format!("{error}; restore it from a backup (`ctdb restoredb`)"))
             })?;
         }
-        Ok(Self { facts, handle, frozen: false, recovery: None })
+        Ok(Self { facts, handle, frozen: false, recovery: None, queued: Arc::default() })
     }
 
     fn run(&mut self, job: Job, mut send: impl FnMut(Sent)) -> Outcome {
@@ -302,6 +334,7 @@ impl Bench {
                 Ok(kept) => Outcome::Bytes(kept),
                 Err(reason) => Outcome::Failed(reason),
             },
+            Job::Vacuum { scheduled, full } => done(self.vacuum(scheduled, full)),
             Job::DbSeqnum => seqnum(self.db_seqnum()),
             Job::TdbSeqnum => seqnum(
                 self.handle.database().seqnum().map(u64::from).map_err(|error| error.to_string()),

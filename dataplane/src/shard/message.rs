@@ -112,6 +112,8 @@ pub enum Order {
     SetGeneration(DbId, Generation),
     /// A recovery has replaced the database: no read-only copies are out, queues are void.
     Replaced(DbId),
+    /// Hand over what is scheduled for deletion: a vacuum round takes it.
+    TakeDeletions(DbId),
     /// A transaction commit is open or over.
     CommitActive(DbId, bool),
     /// A change of who wants which messages.
@@ -222,6 +224,13 @@ pub enum FromShard {
         token: AckToken,
         /// Counters of one shard.
         statistics: Box<ShardStatistics>,
+    },
+    /// Answer to [`Order::TakeDeletions`], when there are any; the acknowledgement follows.
+    Deletions {
+        /// Which database.
+        db: DbId,
+        /// Keys, each with the header it was scheduled with.
+        records: Vec<(Box<[u8]>, RecordHeader)>,
     },
     /// The shard has ended: by order, or because its reactor is broken.
     Stopped {

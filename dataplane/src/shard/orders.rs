@@ -112,6 +112,13 @@ impl Shard {
                 self.engine.take_delete_queue(db);
                 true
             }
+            Order::TakeDeletions(db) => {
+                let records = self.engine.take_delete_queue(db);
+                if !records.is_empty() {
+                    self.io.control.send_reply(FromShard::Deletions { db, records });
+                }
+                true
+            }
             Order::CommitActive(db, active) => {
                 self.engine.set_commit_active(db, active);
                 true

@@ -71,6 +71,7 @@ impl Driver {
             DataAsk::CommitActive(db, active) => {
                 self.order_done(token, move || Order::CommitActive(db, active));
             }
+            DataAsk::Vacuum { db, full } => self.vacuum(token, db, full),
             DataAsk::Statistics => self.gather(token, |_, parts| {
                 let mut total = Statistics::default();
                 statistics::add_up(&mut total, &parts);
@@ -247,6 +248,27 @@ impl Driver {
             move || Order::Freeze(db),
             move |driver: &mut Self, _| {
                 driver.job(Job::Ask(token), db, worker::Job::Freeze);
+            },
+        );
+    }
+
+    /// A vacuum round: what the shards have scheduled goes to the worker.
+    fn vacuum(&mut self, token: Token, db: DbId, full: bool) {
+        let alone = {
+            let cx = self.plane.cx();
+            let state = cx.state();
+            state.vnn_map.map == [state.pnn()]
+        };
+        if !alone {
+            // Copies elsewhere would have to go first, or an old one wins the next recovery.
+            let why = "vacuuming needs every node's consent, and other nodes are not reached yet";
+            return self.outcome(token, Outcome::Failed(why.into()));
+        }
+        self.shards.order(
+            move || Order::TakeDeletions(db),
+            move |driver: &mut Self, _| {
+                let scheduled = driver.deletions.remove(&db).unwrap_or_default();
+                driver.job(Job::Ask(token), db, worker::Job::Vacuum { scheduled, full });
             },
         );
     }

@@ -330,3 +330,34 @@ fn a_broken_persistent_database_is_refused_with_the_remedy() {
     let Outcome::Failed(reason) = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("w.tdb.0") && reason.contains("restoredb"), "{reason}");
 }
+
+#[test]
+fn vacuuming_deletes_what_is_empty_unchanged_and_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
+    let scheduled = |key: &[u8], rsn| -> Scheduled { (key.into(), header(rsn, 0)) };
+    let round = |full| Job::Vacuum { scheduled: vec![scheduled(b"gone", 5)], full };
+    put(&mut subject.handle, b"gone", 5, 0, b"");
+    // Two nodes in the map: the other one may have an old copy.
+    assert!(matches!(subject.run(round(true)).1, Outcome::Failed(_)));
+    assert!(subject.get(b"gone").is_some());
+
+    subject.worker.set_lmasters([pnn(0)].into());
+    put(&mut subject.handle, b"data", 5, 0, b"x");
+    put(&mut subject.handle, b"again", 6, 0, b"");
+    put(&mut subject.handle, b"away", 5, 1, b"");
+    let keys: [&[u8]; 5] = [b"gone", b"data", b"again", b"away", b"absent"];
+    let list = keys.map(|key| scheduled(key, 5)).to_vec();
+    subject.done(Job::Vacuum { scheduled: list, full: false });
+    assert_eq!(subject.get(b"gone"), None);
+    for key in [&b"data"[..], b"again", b"away"] {
+        assert!(subject.get(key).is_some(), "{}", String::from_utf8_lossy(key));
+    }
+    // A full run finds the empty ones by itself.
+    subject.done(Job::Vacuum { scheduled: Vec::new(), full: true });
+    assert_eq!(subject.get(b"again"), None);
+    assert!(subject.get(b"data").is_some() && subject.get(b"away").is_some());
+
+    subject.done(Job::Freeze);
+    assert!(matches!(subject.run(round(false)).1, Outcome::Failed(_)));
+}
