@@ -74,6 +74,10 @@ impl RecordEngine {
     ) -> Result<(), FetchError> {
         let mut header = self.fetch_or_invent(cx, call.db, call.key, value)?;
         let origin = Origin::Client { client, reqid };
+        if header.flags.intersects(RecordFlags::AUTOMATIC) && self.is_between_epochs(call.db) {
+            self.park_until_thaw(call.db, park(origin, call));
+            return Ok(());
+        }
         if self.tunables.fetch_collapse
             && let Some(queue) = self.deferred_fetch_of(call.db, call.key)
         {
@@ -343,10 +347,19 @@ impl RecordEngine {
         let persistent = self.databases.get(&db).is_some_and(|db| {
             db.flags.intersects(ringmaster_protocol::database::DbFlags::PERSISTENT)
         });
-        if persistent || lmaster == self.pnn {
+        if persistent || (lmaster == self.pnn && !self.is_between_epochs(db)) {
             return self.write(cx, db, key, invented, value);
         }
         Ok(invented)
+    }
+
+    /// Whether a recovery has brought a new map, and not yet the records that go with it. Being
+    /// lmaster by that map proves nothing: the record may be at its dmaster, with a client writing.
+    /// The thaw of that recovery is certain to come.
+    fn is_between_epochs(&self, db: DbId) -> bool {
+        self.databases
+            .get(&db)
+            .is_some_and(|db| db.is_volatile() && db.generation != self.vnn_map.generation)
     }
 
     /// Stores by the daemon's rule; returns the header as it stands afterwards.

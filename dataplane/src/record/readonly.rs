@@ -6,6 +6,8 @@
 //!   recovery has voided them.
 //! - The rsn steps are C's: delegated copies r+1, update r+2, dmaster r+3, revoked r+4.
 //! - A revoke always ends: by its answers, or by its timeout.
+//! - A record that has ever been delegated has `MIGRATED_WITH_DATA`, so that it is not vacuumed while
+//!   some node still has what was once a copy.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 2.10; `ctdb/server/ctdb_call.c`. C forks a child per
 //! revoke; here it is a few events.
@@ -262,7 +264,10 @@ impl RecordEngine {
     ) -> Result<(), FetchError> {
         if !header.flags.intersects(RecordFlags::RO_HAVE_DELEGATIONS) {
             header.rsn = header.rsn.advanced(3).ok_or(FetchError)?;
-            header.flags = header.flags | RecordFlags::RO_HAVE_DELEGATIONS;
+            // From now on the record is elsewhere too, with an rsn that one created anew would not
+            // have: vacuuming has to ask before it deletes this one. C does not note it.
+            header.flags =
+                header.flags | RecordFlags::RO_HAVE_DELEGATIONS | RecordFlags::MIGRATED_WITH_DATA;
             header = self.write(cx, call.db, call.key, header, value)?;
         }
         let Some(db) = self.databases.get_mut(&call.db) else { return Err(FetchError) };
