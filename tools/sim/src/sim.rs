@@ -43,11 +43,20 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// An `UPDATE_RECORD` that calls a read-only copy back.
+#[derive(Clone, Debug)]
+pub(crate) struct Update {
+    token: ControlToken,
+    /// Of its packet's header: the sender's map when it was sent.
+    generation: Generation,
+    payload: Vec<u8>,
+}
+
 /// What travels between nodes. Controls keep their order with packets: one connection carries both.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
     Packet(Vec<u8>),
-    Update { token: ControlToken, payload: Vec<u8> },
+    Update(Update),
     Updated { token: ControlToken, status: i32 },
     VacuumFetch { key: usize },
     TryDelete { key: usize, header: RecordHeader },
@@ -66,8 +75,7 @@ pub(crate) enum Event {
         node: usize,
         life: u32,
         from: usize,
-        token: ControlToken,
-        payload: Vec<u8>,
+        update: Update,
     },
     Turn {
         node: usize,
@@ -303,9 +311,9 @@ impl Sim {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to } => self.deliver(from, to),
-            Event::Update { node, life, from, token, payload } => {
+            Event::Update { node, life, from, update } => {
                 if self.nodes[node].life == life && self.nodes[node].alive {
-                    self.update(node, from, token, payload);
+                    self.update(node, from, update);
                 }
             }
             Event::Turn { node, life } => {
@@ -369,7 +377,8 @@ impl Sim {
                 self.nodes[node].engine.control_done(token, 0);
             } else if self.connected(node, to) {
                 self.nodes[node].updates.push((token, to));
-                self.send(node, to, Message::Update { token, payload });
+                let generation = self.nodes[node].engine.vnn_map().generation;
+                self.send(node, to, Message::Update(Update { token, generation, payload }));
             } else {
                 self.nodes[node].engine.control_done(token, -1);
             }
@@ -446,8 +455,8 @@ impl Sim {
         let life = self.nodes[to].life;
         match message {
             Message::Packet(bytes) => self.packet(from, to, &bytes),
-            Message::Update { token, payload } => {
-                self.handle(Event::Update { node: to, life, from, token, payload });
+            Message::Update(update) => {
+                self.handle(Event::Update { node: to, life, from, update });
             }
             Message::Updated { token, status } => {
                 self.nodes[to].updates.retain(|(known, _)| *known != token);
@@ -481,12 +490,17 @@ impl Sim {
         self.with(to, |engine, cx| engine.node_packet(cx, &header, &packet));
     }
 
-    /// `UPDATE_RECORD` at the holder of a copy (`docs/spec/cluster-semantics.md` 4.3).
-    fn update(&mut self, node: usize, from: usize, token: ControlToken, payload: Vec<u8>) {
-        if self.nodes[node].recovering || self.nodes[node].frozen {
+    /// `UPDATE_RECORD` at the holder of a copy (`docs/spec/cluster-semantics.md` 4.3), stricter than C
+    /// in two ways. One that was sent before a recovery is refused: the rsn of a record may have begun
+    /// anew since. And what is no copy is left alone: nobody reads it as one.
+    fn update(&mut self, node: usize, from: usize, update: Update) {
+        let token = update.token;
+        let known = &self.nodes[node];
+        let stale = update.generation != known.engine.vnn_map().generation;
+        if known.recovering || known.frozen || (stale && !self.is(Mutation::LateUpdateObeyed)) {
             return self.send(node, from, Message::Updated { token, status: -1 });
         }
-        let Ok(buffer) = RecBuffer::from_bytes(&payload) else {
+        let Ok(buffer) = RecBuffer::from_bytes(&update.payload) else {
             return self.fail("an UPDATE_RECORD cannot be decoded".to_owned());
         };
         let mut status = 0;
@@ -496,13 +510,16 @@ impl Sim {
             if !self.nodes[node].store.memory.hold(DB, &key) {
                 let delay = self.random.range(50, 500);
                 let life = self.nodes[node].life;
-                return self.after(delay, Event::Update { node, life, from, token, payload });
+                return self.after(delay, Event::Update { node, life, from, update });
             }
             if self.is(Mutation::CopyKeptAfterRevoke) {
                 header.flags = header.flags | RecordFlags::RO_HAVE_READONLY;
             }
             let store = &mut self.nodes[node].store;
-            if let Some((known, value)) = store.memory.get(DB, &key) {
+            if let Some((known, value)) = store.memory.get(DB, &key)
+                && (known.flags.intersects(RecordFlags::RO_HAVE_READONLY)
+                    || self.options.mutation == Some(Mutation::LateUpdateObeyed))
+            {
                 if known.rsn >= header.rsn && value != data {
                     status = 1;
                 } else {

@@ -51,10 +51,17 @@ impl Sim {
         if lmaster != pnn(node) {
             return self.send(node, lmaster.get() as usize, Message::VacuumFetch { key: number });
         }
-        let others: Vec<usize> = (0..self.nodes.len())
-            .filter(|other| *other != node && !self.nodes[*other].invalid)
-            .filter(|other| self.connected(node, *other))
-            .collect();
+        // All nodes of this generation, the unreachable too: one that comes back before a recovery
+        // brings its old copy with it. C asks only those it is connected to.
+        let map = &self.nodes[node].engine.vnn_map().map;
+        let others: Vec<usize> =
+            map.iter().map(|of| of.get() as usize).filter(|other| *other != node).collect();
+        let (near, far): (Vec<usize>, Vec<usize>) =
+            others.into_iter().partition(|other| self.connected(node, *other));
+        if !far.is_empty() && !self.is(Mutation::AbsentNotAsked) {
+            return;
+        }
+        let others = near;
         let alone = others.is_empty() || !queued.flags.intersects(RecordFlags::MIGRATED_WITH_DATA);
         if alone || self.is(Mutation::TombstoneDroppedEarly) {
             return self.delete_tombstone(node, key, queued);
