@@ -34,6 +34,9 @@ use crate::driver::Report;
 /// A nodes command that says nothing for this long is ended.
 const NODES_COMMAND_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A lock debug script that runs for this long is ended.
+const DEBUG_PATIENCE: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Children {
@@ -43,6 +46,7 @@ pub(crate) struct Children {
     nodes: FileOrCommand,
     port: u16,
     tasks: HashMap<Token, JoinHandle<()>>,
+    debugging: Option<JoinHandle<()>>,
 }
 
 impl Children {
@@ -64,6 +68,7 @@ impl Children {
             nodes: settings.nodes.clone(),
             port,
             tasks: HashMap::new(),
+            debugging: None,
         }
     }
 
@@ -142,6 +147,47 @@ impl Children {
                 tracing::error!(script = %script.display(), %error, "cannot run notification script");
             }
         }
+    }
+
+    /// Runs the lock debug script; its output goes to the log. One at a time.
+    pub(crate) fn debug_locks(
+        &mut self,
+        script: &Path,
+        kind: &'static str,
+        database: &Path,
+        mutexes: bool,
+    ) {
+        if self.debugging.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let mut command = Command::new(script);
+        command
+            .arg(std::process::id().to_string())
+            .arg(kind)
+            .arg(database)
+            .arg(if mutexes { "MUTEX" } else { "FCNTL" })
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .process_group(0);
+        let script = script.to_owned();
+        self.debugging = Some(tokio::task::spawn_local(async move {
+            match tokio::time::timeout(DEBUG_PATIENCE, command.output()).await {
+                Ok(Ok(output)) => {
+                    for line in String::from_utf8_lossy(&output.stdout).lines() {
+                        tracing::warn!("{line}");
+                    }
+                    for line in String::from_utf8_lossy(&output.stderr).lines() {
+                        tracing::warn!("{line}");
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(script = %script.display(), %error, "cannot run lock debug script");
+                }
+                Err(_) => {
+                    tracing::warn!(script = %script.display(), "lock debug script does not end");
+                }
+            }
+        }));
     }
 
     pub(crate) fn read_nodes(&self, token: Token, report: &mpsc::Sender<Report>) {

@@ -16,7 +16,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ringmaster_control::{
@@ -39,7 +39,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     children::Children,
+    service_manager::ServiceManager,
     shards::Shards,
+    supervision::Supervision,
+    system,
     worker::{self, Opened, Sent, Worker},
 };
 
@@ -63,6 +66,8 @@ pub(crate) enum Report {
     EventdGone,
     /// Somebody wants the daemon to end in order (SIGTERM, or the test's standard input).
     Shutdown(i32),
+    /// A freeze has waited this many seconds for the locks of a database.
+    SlowFreeze(DbId, u64),
     /// SIGHUP: open the log file again.
     Reopen,
 }
@@ -105,6 +110,12 @@ pub(crate) struct Driver {
     pub(crate) statistics: BTreeMap<AckToken, Vec<ShardStatistics>>,
     /// What shards have handed over for a vacuum round, until its job is given to the worker.
     pub(crate) deletions: HashMap<DbId, Vec<worker::Scheduled>>,
+    pub(crate) manager: ServiceManager,
+    pub(crate) supervision: Supervision,
+    /// When the service manager was last told that the daemon lives, since the start.
+    pub(crate) alive: Duration,
+    /// Freezes under way, by job: reports that they take long, until they end.
+    pub(crate) slow_locks: HashMap<u64, tokio::task::JoinHandle<()>>,
     /// Actions of the plane that have not been carried out yet.
     pub(crate) actions: VecDeque<Action<Ask, Tell>>,
     pub(crate) exit: Option<i32>,
@@ -144,6 +155,7 @@ impl Driver {
         let bell = inbox.wake_fd().try_clone_to_owned()?;
         let bell = tokio::net::unix::pipe::Receiver::from_owned_fd_unchecked(bell)?;
         self.event(start);
+        let mut woken = self.started.elapsed();
         loop {
             while let Some(message) = inbox.pop() {
                 self.shard_says(message);
@@ -153,6 +165,7 @@ impl Driver {
             }
             self.event(|_| {});
             if let Some(status) = self.exit {
+                self.manager.stopping();
                 self.end().await;
                 return Ok(status);
             }
@@ -165,7 +178,9 @@ impl Driver {
             if !flushed {
                 pause = Some(pause.unwrap_or(1).min(1));
             }
-            let pause = std::time::Duration::from_millis(pause.unwrap_or(60_000));
+            let now = self.started.elapsed();
+            warn_of(Supervision::handled(now.saturating_sub(woken)));
+            let pause = Duration::from_millis(pause.unwrap_or(60_000)).min(self.look_after(now));
             tokio::select! {
                 ready = bell.readable() => {
                     ready?;
@@ -179,8 +194,27 @@ impl Driver {
                 }
                 () = tokio::time::sleep(pause) => {}
             }
+            woken = self.started.elapsed();
+            warn_of(Supervision::slept(pause, woken.saturating_sub(now)));
             inbox.awake();
         }
+    }
+
+    /// What the daemon does for itself from time to time; returns when to come again at the latest.
+    fn look_after(&mut self, now: Duration) -> Duration {
+        if now >= self.supervision.next_look() {
+            let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+            warn_of(self.supervision.cpu(now, used.try_into().unwrap_or_default()));
+        }
+        let mut next = self.supervision.next_look();
+        if let Some(interval) = self.manager.watchdog() {
+            if now >= self.alive + interval {
+                self.alive = now;
+                self.manager.alive();
+            }
+            next = next.min(self.alive + interval);
+        }
+        next.saturating_sub(now)
     }
 
     async fn end(self) {
@@ -262,7 +296,13 @@ impl Driver {
                 }
             }
             // One node has nobody to connect to; lanes to other nodes hear of it here.
-            Tell::NodesChanged | Tell::StartKeepalive => {}
+            Tell::NodesChanged => {}
+            Tell::StartKeepalive => {
+                // The event `setup` has been run.
+                if !self.paths.is_test_mode() {
+                    system::lock_memory();
+                }
+            }
             Tell::Notify(word) => self.children.notify(&self.paths, word),
             Tell::StartTransport => self.listen(),
             Tell::SetLogLevel(level) => ringmaster_host::logging::set_level(level),
@@ -275,7 +315,10 @@ impl Driver {
         let ownership =
             if self.paths.is_test_mode() { Ownership::Unchanged } else { Ownership::Daemon };
         match listen(&self.socket, ownership) {
-            Ok(socket) => self.shards.send(ShardId(0), ToShard::Listen(socket)),
+            Ok(socket) => {
+                self.shards.send(ShardId(0), ToShard::Listen(socket));
+                self.manager.ready();
+            }
             Err(error) => {
                 tracing::error!(%error, "no client socket");
                 self.exit = Some(10);
@@ -353,6 +396,7 @@ impl Driver {
                     cx.state_mut().recovery_mode = ringmaster_protocol::process::RecMode::Active;
                 });
             }
+            FromShard::SlowLock { db, waited_s } => self.slow_lock(db, "RECORD", waited_s),
             FromShard::Crashed(db) => self.job(Job::Recover(db), db, worker::Job::Recover),
             FromShard::Broken { db, error } => {
                 self.broken(db, &error.to_string());
@@ -370,6 +414,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Whoever holds the lock is looked for by the script, unless nobody needs this node.
+    fn slow_lock(&mut self, db: DbId, kind: &'static str, waited_s: u64) {
+        let Some(attached) = self.workers.get(&db) else { return };
+        let path = attached.path.display();
+        tracing::warn!("Unable to get {kind} lock on database {path} for {waited_s} seconds");
+        if self.plane.cx().state().is_inactive() {
+            return;
+        }
+        let mutexes =
+            attached.opened.as_ref().is_some_and(|opened| opened.database.mutexes().is_some());
+        let script = self.settings.lock_debug_script.clone();
+        let script = script.unwrap_or_else(|| self.paths.etc_dir().join("debug_locks.sh"));
+        self.children.debug_locks(&script, kind, &attached.path, mutexes);
     }
 
     fn broken(&mut self, db: DbId, error: &str) {
@@ -411,8 +470,15 @@ impl Driver {
             Report::Shutdown(status) => {
                 self.event(|cx| ringmaster_control::node::lifecycle::shutdown(cx, status));
             }
+            Report::SlowFreeze(db, waited_s) => self.slow_lock(db, "DB", waited_s),
             Report::Reopen => ringmaster_host::logging::reopen(),
         }
+    }
+}
+
+fn warn_of(line: Option<String>) {
+    if let Some(line) = line {
+        tracing::warn!("{line}");
     }
 }
 

@@ -7,8 +7,11 @@ mod children;
 mod driver;
 mod health;
 mod options;
+mod service_manager;
 mod shards;
 mod startup;
+mod supervision;
+mod system;
 mod view;
 pub mod worker;
 

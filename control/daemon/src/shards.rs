@@ -24,6 +24,8 @@ use rustix::{
     fd::OwnedFd,
 };
 
+use crate::system;
+
 /// What to do once all shards have acknowledged: told whether all could do it.
 type Then<T> = Box<dyn FnOnce(&mut T, bool)>;
 
@@ -56,7 +58,7 @@ fn doorbell() -> io::Result<OwnedFd> {
 }
 
 impl<T> Shards<T> {
-    /// Starts `count` threads.
+    /// Starts `count` threads, which run before all normal ones if `realtime` says so.
     ///
     /// # Errors
     /// When the kernel has no descriptor or thread left.
@@ -64,6 +66,7 @@ impl<T> Shards<T> {
         count: u16,
         reactor: ReactorKind,
         view: &Arc<NodeView>,
+        realtime: bool,
     ) -> io::Result<Self> {
         let inbox = Inbox::new(INBOX_MESSAGES, doorbell()?);
         let mut inboxes = Vec::new();
@@ -80,7 +83,12 @@ impl<T> Shards<T> {
                 view: Arc::clone(view),
             };
             let thread = std::thread::Builder::new().name(format!("shard-{id}"));
-            threads.push(thread.spawn(move || runtime::run(parts))?);
+            threads.push(thread.spawn(move || {
+                if realtime && let Err(error) = system::run_this_thread_first() {
+                    tracing::error!(%error, "shard runs without real-time scheduling");
+                }
+                runtime::run(parts);
+            })?);
         }
         let outbox = |inbox| Outbox::new(inbox, PARKED_MAX, PARKED_REPLIES);
         let outboxes = inboxes.into_iter().map(outbox).collect();

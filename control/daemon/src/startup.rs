@@ -19,7 +19,7 @@ use std::{
     os::unix::process::CommandExt,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ringmaster_control::{
@@ -50,7 +50,10 @@ use crate::{
     children::{Children, Eventd, read_nodes},
     driver::{Driver, REPORTS_MAX, Report},
     options::{self, HELP, Run, USAGE},
+    service_manager::ServiceManager,
     shards::Shards,
+    supervision::Supervision,
+    system,
     view::view_of,
 };
 
@@ -111,6 +114,11 @@ fn start(interactive: bool) -> Result<i32, Failure> {
     }
     start_log(&configuration, interactive)?;
     logging::panics_end_the_process();
+    if !configuration.paths.is_test_mode() {
+        system::raise_open_files();
+        // Before there is another thread.
+        system::drop_capabilities();
+    }
     if !interactive {
         // Fails only for a group leader, which has nothing to detach from.
         let _ = rustix::process::setsid();
@@ -184,13 +192,22 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
     let pid_file = paths.pidfile(OsStr::new("ctdbd"));
     let _pid_file = PidFile::create(&pid_file)
         .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
+    let realtime = settings.realtime_scheduling && !paths.is_test_mode();
+    if realtime {
+        system::run_this_thread_first().map_err(|error| {
+            Failure::new(format!(
+                "cannot use real-time scheduling: {error}; allow it, or set \
+                 `realtime scheduling = false` in [legacy]"
+            ))
+        })?;
+    }
     if !interactive {
         streams::started()
             .map_err(|error| Failure::new(format!("cannot leave the terminal: {error}")))?;
     }
     let state = first_state(pnn, &nodes, &settings, &paths, tunables);
     let view = Arc::new(view_of(&state));
-    let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view)
+    let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view, realtime)
         .map_err(|error| Failure::new(format!("cannot start the shards: {error}")))?;
     let (report, reports) = mpsc::channel(REPORTS_MAX);
     watch_signals(&report)?;
@@ -200,6 +217,8 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
     let mut children = Children::new(&settings, &paths, port);
     let eventd = Eventd::start(&paths, report.clone()).await.map_err(Failure::new)?;
     children.set_eventd(eventd);
+    let threshold = std::env::var("CTDB_TEST_CPU_USAGE_THRESHOLD").ok();
+    let threshold = threshold.and_then(|text| text.parse::<u64>().ok());
     let mut registry = Registry::new();
     registry.add_client(CONTROL);
     let seed = seed();
@@ -221,6 +240,10 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         settings,
         statistics: BTreeMap::new(),
         deletions: std::collections::HashMap::new(),
+        manager: ServiceManager::from_environment(|name| std::env::var_os(name)),
+        supervision: Supervision::new(1 + u32::from(shard_count(&native)), threshold),
+        alive: Duration::ZERO,
+        slow_locks: std::collections::HashMap::new(),
         actions: std::collections::VecDeque::new(),
         exit: None,
     };

@@ -42,3 +42,6 @@ pub const FREELIST_PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// The pause grows no further than this.
 pub const FREELIST_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// A wait for a chain is reported each time it has lasted this much longer.
+pub const SLOW_LOCK: Duration = Duration::from_secs(10);

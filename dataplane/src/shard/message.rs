@@ -208,6 +208,13 @@ pub enum FromShard {
         /// Why, for the log.
         reason: &'static str,
     },
+    /// Packets have waited long for a chain of this database; told again while they do.
+    SlowLock {
+        /// Which.
+        db: DbId,
+        /// The longest wait.
+        waited_s: u64,
+    },
     /// A transaction of another process has died in its commit: the worker has to undo it, and
     /// [`Order::Recovered`] to follow.
     Crashed(DbId),

@@ -201,7 +201,7 @@ impl Shard {
         if let Some(again) = self.accept_again {
             limit = limit.min(again.saturating_duration_since(Instant::now()));
         }
-        if let Some(again) = self.store.next_try() {
+        if let Some(again) = self.store.next_deadline() {
             limit = limit.min(again.saturating_duration_since(Instant::now()));
         }
         if limit.is_zero() || !self.inbox.may_sleep() {
@@ -228,6 +228,10 @@ impl Shard {
         self.with_engine(|engine, cx| engine.turn(cx));
         self.store.try_deferred();
         self.serve_grants();
+        for (db, waited) in self.store.take_slow(Instant::now()) {
+            let waited_s = waited.as_secs();
+            self.io.control.send_reply(FromShard::SlowLock { db, waited_s });
+        }
         for db in self.store.take_crashed() {
             self.io.control.send_reply(FromShard::Crashed(db));
         }

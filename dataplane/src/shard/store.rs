@@ -20,7 +20,7 @@ mod deferred;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ringmaster_protocol::{
@@ -36,13 +36,21 @@ use ringmaster_storage::{
 };
 
 use self::deferred::Deferred;
-use super::limits::FREELIST_TRIES;
+use super::limits::{FREELIST_TRIES, SLOW_LOCK};
 use crate::record::{FetchError, Latency, LockOutcome, RecordStore, Ticket};
 
 /// Packets that wait for a chain.
 struct ChainWait {
     waiter: Option<ChainWaiter>,
     tickets: VecDeque<(Ticket, Instant)>,
+    /// When to say that it takes long.
+    complain: Instant,
+}
+
+impl ChainWait {
+    fn new(tickets: VecDeque<(Ticket, Instant)>) -> Self {
+        Self { waiter: None, tickets, complain: Instant::now() + SLOW_LOCK }
+    }
 }
 
 struct Slot {
@@ -77,7 +85,7 @@ impl LockCounters {
     /// Upper bounds of the buckets, in milliseconds; longer waits go into the next one.
     const BOUNDS_MS: [u128; 10] = [1, 10, 100, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
 
-    fn granted(&mut self, waited: std::time::Duration) {
+    fn granted(&mut self, waited: Duration) {
         let millis = waited.as_millis();
         let bucket = Self::BOUNDS_MS.iter().position(|bound| millis < *bound);
         self.buckets[bucket.unwrap_or(Self::BOUNDS_MS.len())] += 1;
@@ -203,10 +211,34 @@ impl ShardStore {
         }
     }
 
-    /// When to call [`Self::try_deferred`], while a record waits for the freelist.
+    /// When to call [`Self::try_deferred`], while a record waits for the freelist, or
+    /// [`Self::take_slow`], while a packet waits for a chain.
     #[must_use]
-    pub fn next_try(&self) -> Option<Instant> {
-        self.slots.values().filter_map(|slot| slot.deferred.next_try()).min()
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let complaints = |slot: &Slot| slot.waits.values().map(|wait| wait.complain).min();
+        let slots = self.slots.values();
+        slots
+            .filter_map(|slot| slot.deferred.next_try().into_iter().chain(complaints(slot)).min())
+            .min()
+    }
+
+    /// Databases with waits that have become `SLOW_LOCK` longer since they were last told, with the
+    /// longest wait.
+    pub fn take_slow(&mut self, now: Instant) -> Vec<(DbId, Duration)> {
+        let mut slow = Vec::new();
+        for (id, slot) in &mut self.slots {
+            if slot.waits.is_empty() {
+                continue;
+            }
+            let mut longest = None;
+            for wait in slot.waits.values_mut().filter(|wait| now >= wait.complain) {
+                wait.complain = now + SLOW_LOCK;
+                let since = wait.tickets.front().map(|(_, since)| now.duration_since(*since));
+                longest = longest.max(since);
+            }
+            slow.extend(longest.map(|waited| (*id, waited)));
+        }
+        slow
     }
 
     /// Tries again to write what waits for the freelist.
@@ -245,10 +277,7 @@ impl ShardStore {
     pub fn wait(&mut self, id: DbId, key: &[u8], ticket: Ticket) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let chain = slot.handle.database().chain_of(key);
-        let wait = slot
-            .waits
-            .entry(chain)
-            .or_insert_with(|| ChainWait { waiter: None, tickets: VecDeque::new() });
+        let wait = slot.waits.entry(chain).or_insert_with(|| ChainWait::new(VecDeque::new()));
         wait.tickets.push_back((ticket, Instant::now()));
         self.start_waits(id);
     }
@@ -288,8 +317,8 @@ impl ShardStore {
                 (state != WaitState::Waiting).then_some(*chain)
             });
             let Some(chain) = over else { continue };
-            let wait = slot.waits.remove(&chain)?;
-            let waiter = wait.waiter?;
+            let mut wait = slot.waits.remove(&chain)?;
+            let waiter = wait.waiter.take()?;
             slot.locks.calls += 1;
             slot.locks.current = slot.locks.current.saturating_sub(1);
             match slot.handle.adopt(waiter).map(|locked| locked.map(Locked::keep)) {
@@ -302,16 +331,16 @@ impl ShardStore {
                     return Some((Granted { db: id, chain }, tickets));
                 }
                 Ok(None) => {
-                    slot.waits.insert(chain, ChainWait { waiter: None, tickets: wait.tickets });
+                    slot.waits.insert(chain, ChainWait { waiter: None, ..wait });
                 }
                 Err(AccessError::NeedsRecovery) => {
-                    slot.waits.insert(chain, ChainWait { waiter: None, tickets: wait.tickets });
+                    slot.waits.insert(chain, ChainWait { waiter: None, ..wait });
                     self.crashed(id);
                 }
                 Err(error) => {
                     slot.locks.failed += 1;
                     let waiter = None;
-                    slot.waits.insert(chain, ChainWait { waiter, tickets: wait.tickets });
+                    slot.waits.insert(chain, ChainWait { waiter, ..wait });
                     self.report(id, error);
                 }
             }
@@ -504,5 +533,47 @@ impl RecordStore for ShardStore {
             slot.deferred.forget(chain, key);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmaster_storage::{ltdb::DatabaseKind, open::OpenOptions};
+
+    use super::*;
+
+    const DB: DbId = DbId(77);
+
+    struct Nobody;
+
+    impl WaitNotify for Nobody {
+        fn wait_changed(&self, _: u32) {}
+    }
+
+    #[test]
+    fn a_long_wait_is_told_again_and_again_and_no_longer_when_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = DatabaseKind::Volatile.tdb_flags(false);
+        let options = OpenOptions::create(101, flags);
+        let path = folder.path().join("test.tdb.0");
+        let mut stranger = ringmaster_storage::open::open(&path, &options).unwrap();
+        let mut store = ShardStore::new(Arc::new(Nobody));
+        store.attach(DB, stranger.database(), 5, false).unwrap();
+        let chain = stranger.database().chain_of(b"key");
+        stranger.lock_chain(chain, LockKind::Write).unwrap().keep();
+        assert_eq!(store.try_lock(DB, b"key"), LockOutcome::Busy);
+        assert_eq!(store.next_deadline(), None);
+        store.wait(DB, b"key", Ticket(1));
+        let soon = store.next_deadline().expect("somebody waits");
+        assert_eq!(store.take_slow(Instant::now()), []);
+        for round in 1..4 {
+            let told = store.take_slow(soon + SLOW_LOCK * round);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].1 >= SLOW_LOCK * round, "{told:?}");
+            assert_eq!(store.take_slow(soon + SLOW_LOCK * round), []);
+        }
+        assert_eq!(store.freeze(DB), [Ticket(1)]);
+        assert_eq!(store.take_slow(soon + SLOW_LOCK * 9), []);
+        stranger.unlock_chain(chain).unwrap();
     }
 }

@@ -19,6 +19,7 @@ use ringmaster_control::{
 use ringmaster_dataplane::{
     record,
     shard::{
+        limits::SLOW_LOCK,
         message::{Order, RegistryChange},
         statistics::{self, ShardStatistics},
     },
@@ -278,6 +279,9 @@ impl Driver {
         self.next_job += 1;
         let number = self.next_job;
         self.jobs.insert(number, job);
+        if matches!(work, worker::Job::Freeze) {
+            self.slow_locks.insert(number, report_slow(db, self.report.clone()));
+        }
         let queued =
             self.workers.get(&db).is_some_and(|attached| attached.worker.order(number, work));
         if !queued {
@@ -287,6 +291,9 @@ impl Driver {
     }
 
     pub(super) fn job_done(&mut self, number: u64, outcome: Outcome) {
+        if let Some(reports) = self.slow_locks.remove(&number) {
+            reports.abort();
+        }
         match self.jobs.remove(&number) {
             None => {}
             Some(Job::Ask(token)) => self.outcome(token, outcome),
@@ -366,6 +373,19 @@ impl Driver {
         }
         self.order_done(token, move || Order::View(Arc::clone(&view)));
     }
+}
+
+/// Says every ten seconds how long a freeze has waited, until it is aborted.
+fn report_slow(db: DbId, report: tokio::sync::mpsc::Sender<Report>) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_local(async move {
+        let mut waited = std::time::Duration::ZERO;
+        loop {
+            tokio::time::sleep(SLOW_LOCK).await;
+            waited += SLOW_LOCK;
+            // Fails only when the daemon is ending.
+            let _ = report.send(Report::SlowFreeze(db, waited.as_secs())).await;
+        }
+    })
 }
 
 /// Reply of GET_DB_STATISTICS from the counters of all shards.
