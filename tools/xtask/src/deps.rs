@@ -30,7 +30,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["ringmaster-client", "ringmaster-control", "ringmaster-protocol", "ringmaster-storage"],
     ),
     ("ringmaster-compat", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
-    ("ringmaster-bench", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
+    (
+        "ringmaster-bench",
+        &["ringmaster-client", "ringmaster-compat", "ringmaster-protocol", "ringmaster-storage"],
+    ),
     (
         "ringmaster-daemon",
         &[

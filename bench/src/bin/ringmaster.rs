@@ -1,0 +1,148 @@
+//! `ringmaster`: so far `ringmaster bench`, our daemon beside the C daemon on this machine.
+//!
+//! Role: command line and printing. What is measured: `ringmaster_bench::compare`.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use ringmaster_bench::{
+    compare::{Options, Sample, compare},
+    crowd::Load,
+    node::Kind,
+    report,
+};
+use ringmaster_compat::prerequisite;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let Some(("bench", bench)) = matches.subcommand() else {
+        unreachable!("clap knows no other sub-command and requires one");
+    };
+    match run(bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    let list = |name: &'static str| Arg::new(name).long(name).value_delimiter(',');
+    let loads = Load::ALL.map(Load::name);
+    let kinds = Kind::ALL.map(Kind::name);
+    let bench = Command::new("bench")
+        .about("Our daemon beside the C daemon, one node each, interleaved rounds")
+        .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("See that it works"))
+        .arg(
+            Arg::new("pin")
+                .long("pin")
+                .action(ArgAction::SetTrue)
+                .help("Daemons on processor 0, the load on processor 1"),
+        )
+        .arg(
+            Arg::new("rounds")
+                .long("rounds")
+                .value_parser(value_parser!(u16).range(1..))
+                .help("Measurements of each daemon"),
+        )
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .value_parser(value_parser!(u64).range(1..=600))
+                .help("Length of one measurement"),
+        )
+        .arg(list("clients").value_parser(value_parser!(u16).range(1..)).help("Numbers of clients"))
+        .arg(list("loads").value_parser(PossibleValuesParser::new(loads)).help("Loads"))
+        .arg(list("daemons").value_parser(PossibleValuesParser::new(kinds)).help("Daemons"))
+        .arg(
+            Arg::new("ctdbd")
+                .long("ctdbd")
+                .value_parser(value_parser!(PathBuf))
+                .help("Our daemon; else the one beside this program"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the figures there too"),
+        );
+    Command::new("ringmaster")
+        .about("Tools around Ringmaster that CTDB does not have")
+        .subcommand_required(true)
+        .subcommand(bench)
+}
+
+fn options(matches: &ArgMatches) -> Result<Options> {
+    let ctdbd = match matches.get_one::<PathBuf>("ctdbd") {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().context("where this program is")?.with_file_name("ctdbd"),
+    };
+    let mut options =
+        if matches.get_flag("quick") { Options::quick(ctdbd) } else { Options::full(ctdbd) };
+    options.pin = matches.get_flag("pin");
+    if let Some(rounds) = matches.get_one::<u16>("rounds") {
+        options.rounds = usize::from(*rounds);
+    }
+    if let Some(seconds) = matches.get_one::<u64>("seconds") {
+        options.duration = Duration::from_secs(*seconds);
+    }
+    if let Some(clients) = matches.get_many::<u16>("clients") {
+        options.clients = clients.copied().map(usize::from).collect();
+    }
+    if let Some(names) = matches.get_many::<String>("loads") {
+        let names: Vec<_> = names.collect();
+        options.loads.retain(|load| names.iter().any(|name| *name == load.name()));
+    }
+    if let Some(names) = matches.get_many::<String>("daemons") {
+        let names: Vec<_> = names.collect();
+        options.kinds.retain(|kind| names.iter().any(|name| *name == kind.name()));
+    }
+    Ok(options)
+}
+
+fn run(matches: &ArgMatches) -> Result<()> {
+    let options = options(matches)?;
+    if let Some(reason) = prerequisite::missing_for_c_cluster() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let ours = options.kinds.iter().any(|kind| *kind != Kind::C);
+    ensure!(
+        !ours || options.ctdbd.is_file(),
+        "{} is missing; build ringmaster-daemon and ringmaster-eventd or name it with --ctdbd",
+        options.ctdbd.display()
+    );
+    let samples = compare(&options, say)?;
+    print!("{}", report::table(&samples));
+    println!(
+        "\nMedians of {} interleaved rounds of {:?}; ratios are medians of the rounds' ratios.",
+        options.rounds, options.duration
+    );
+    if samples.iter().all(|sample| sample.calls.is_none()) {
+        println!("No system calls counted: `perf` is missing or may not count them.");
+    }
+    if let Some(path) = matches.get_one::<PathBuf>("json") {
+        let text = serde_json::to_string_pretty(&report::to_json(&samples))?;
+        std::fs::write(path, text + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn say(sample: &Sample) {
+    eprintln!(
+        "{} clients={} round={} {}: {:.0}/s",
+        sample.load.name(),
+        sample.clients,
+        sample.round,
+        sample.kind.name(),
+        sample.rate
+    );
+}

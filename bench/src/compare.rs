@@ -1,0 +1,180 @@
+//! Rounds of the same loads over several daemons, one after the other: A B C A B C ...
+//!
+//! Role: order, warm-up, and what is taken down. Figures are made of it in `report`.
+//! Invariant: all daemons run all the time, each alone in its cluster, so that an idle one
+//! disturbs all the others alike.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::crowd::{Crowd, Load, Measured, Until};
+use crate::node::{Kind, Running};
+
+/// What `perf` may need to start and to end.
+const COUNTER_START: Duration = Duration::from_millis(200);
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Daemons, in the order in which they take turns.
+    pub kinds: Vec<Kind>,
+    /// Loads.
+    pub loads: Vec<Load>,
+    /// Numbers of clients.
+    pub clients: Vec<usize>,
+    /// Rounds over all daemons.
+    pub rounds: usize,
+    /// Length of one measurement.
+    pub duration: Duration,
+    /// Length of what goes before it.
+    pub warm_up: Duration,
+    /// Databases attached in one measurement.
+    pub attaches: u64,
+    /// Records that calls go to.
+    pub records: u32,
+    /// Daemon on processor 0, load on processor 1.
+    pub pin: bool,
+    /// Our daemon.
+    pub ctdbd: PathBuf,
+}
+
+impl Options {
+    /// What a result is made from.
+    #[must_use]
+    pub fn full(ctdbd: PathBuf) -> Self {
+        Self {
+            kinds: Kind::ALL.to_vec(),
+            loads: Load::ALL.to_vec(),
+            clients: vec![1, 16, 256],
+            rounds: 5,
+            duration: Duration::from_secs(1),
+            warm_up: Duration::from_millis(200),
+            attaches: 32,
+            records: 1_000,
+            pin: false,
+            ctdbd,
+        }
+    }
+
+    /// Only to see that everything works.
+    #[must_use]
+    pub fn quick(ctdbd: PathBuf) -> Self {
+        Self {
+            clients: vec![1, 16],
+            rounds: 1,
+            duration: Duration::from_millis(50),
+            warm_up: Duration::from_millis(10),
+            attaches: 4,
+            records: 50,
+            ..Self::full(ctdbd)
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Of which daemon.
+    pub kind: Kind,
+    /// Under which load.
+    pub load: Load,
+    /// From how many clients.
+    pub clients: usize,
+    /// In which round.
+    pub round: usize,
+    /// Operations per second.
+    pub rate: f64,
+    /// Median latency.
+    pub p50: Duration,
+    /// Latency that one operation in a hundred exceeds.
+    pub p99: Duration,
+    /// Processor time of the daemon per operation.
+    pub daemon_cpu: Duration,
+    /// Share of one processor that the load took.
+    pub load_share: f64,
+    /// System calls of the daemon per operation, from a separate run (not for attach).
+    pub calls: Option<f64>,
+}
+
+/// Starts the daemons, measures, stops them.
+///
+/// # Errors
+/// A daemon does not start, stop, or answer as it should.
+pub fn compare(options: &Options, mut progress: impl FnMut(&Sample)) -> Result<Vec<Sample>> {
+    let start = |kind: &Kind| {
+        Running::start(*kind, &options.ctdbd, options.records)
+            .with_context(|| format!("cannot start {}", kind.name()))
+    };
+    let daemons: Vec<_> = options.kinds.iter().map(start).collect::<Result<_>>()?;
+    if options.pin {
+        daemons.iter().try_for_each(|daemon| daemon.pin(0))?;
+        let mut own = CpuSet::new();
+        own.set(1);
+        sched_setaffinity(None, &own).context("cannot pin the load: are there two processors?")?;
+    }
+    let mut samples = Vec::new();
+    for load in &options.loads {
+        for clients in &options.clients {
+            for round in 0..options.rounds {
+                for daemon in &daemons {
+                    let sample = measure(options, daemon, *load, *clients, round)
+                        .with_context(|| format!("{} of {}", load.name(), daemon.kind.name()))?;
+                    progress(&sample);
+                    samples.push(sample);
+                }
+            }
+        }
+    }
+    daemons.into_iter().try_for_each(Running::stop)?;
+    Ok(samples)
+}
+
+fn measure(
+    options: &Options,
+    daemon: &Running,
+    load: Load,
+    clients: usize,
+    round: usize,
+) -> Result<Sample> {
+    let name = format!("bench-{clients}-{round}");
+    let mut crowd = Crowd::connect(&daemon.socket(), load, clients, Some(daemon.records), &name)?;
+    let until = if load == Load::Attach {
+        Until::Operations(options.attaches)
+    } else {
+        crowd.run(Until::Elapsed(options.warm_up))?;
+        Until::Elapsed(options.duration)
+    };
+    let before = daemon.cpu()?;
+    let measured = crowd.run(until)?;
+    let cpu = daemon.cpu()?.saturating_sub(before);
+    let calls = if load == Load::Attach || round > 0 {
+        None
+    } else {
+        let counter = daemon.count_calls(options.duration);
+        // Longer than it counts: it needs a moment to attach to every thread.
+        let around = crowd.run(Until::Elapsed(options.duration + COUNTER_START))?;
+        counter.per_second().map(|calls| calls * around.wall.as_secs_f64() / count(&around))
+    };
+    let operations = count(&measured);
+    let wall = measured.wall.as_secs_f64();
+    Ok(Sample {
+        kind: daemon.kind,
+        load,
+        clients,
+        round,
+        rate: operations / wall,
+        p50: measured.percentile(0.5),
+        p99: measured.percentile(0.99),
+        daemon_cpu: cpu.div_f64(operations),
+        load_share: measured.load_cpu.as_secs_f64() / wall,
+        calls,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "operations of seconds are far below 2^52")]
+fn count(measured: &Measured) -> f64 {
+    measured.operations.max(1) as f64
+}
