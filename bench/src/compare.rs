@@ -13,9 +13,6 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::crowd::{Crowd, Load, Measured, Until};
 use crate::node::{Kind, Running};
 
-/// What `perf` may need to start and to end.
-const COUNTER_START: Duration = Duration::from_millis(200);
-
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -52,7 +49,7 @@ impl Options {
             rounds: 5,
             duration: Duration::from_secs(1),
             warm_up: Duration::from_millis(200),
-            attaches: 32,
+            attaches: 16,
             records: 1_000,
             pin: false,
             ctdbd,
@@ -153,10 +150,7 @@ fn measure(
     let calls = if load == Load::Attach || round > 0 {
         None
     } else {
-        let counter = daemon.count_calls(options.duration);
-        // Longer than it counts: it needs a moment to attach to every thread.
-        let around = crowd.run(Until::Elapsed(options.duration + COUNTER_START))?;
-        counter.per_second().map(|calls| calls * around.wall.as_secs_f64() / count(&around))
+        calls_per_operation(daemon, &mut crowd, until)?
     };
     let operations = count(&measured);
     let wall = measured.wall.as_secs_f64();
@@ -172,6 +166,15 @@ fn measure(
         load_share: measured.load_cpu.as_secs_f64() / wall,
         calls,
     })
+}
+
+fn calls_per_operation(daemon: &Running, crowd: &mut Crowd, until: Until) -> Result<Option<f64>> {
+    let Some(counter) = daemon.call_counter() else { return Ok(None) };
+    let (measured, calls) = counter.count(|| crowd.run(until));
+    let operations = count(&measured?);
+    #[expect(clippy::cast_precision_loss, reason = "calls of seconds are far below 2^52")]
+    let per_operation = calls.map(|calls| calls as f64 / operations);
+    Ok(per_operation)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "operations of seconds are far below 2^52")]

@@ -5,7 +5,8 @@
 //! Origin: `/proc/PID/task/TID/schedstat` (nanoseconds on a processor) is what utime and stime are
 //! scaled from, without their granularity of 10 ms.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +14,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ringmaster_client::{Client, DbKind};
 use ringmaster_compat::cluster::{Cluster, Config, Subject, processes};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, FileType, Mode},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 use crate::crowd::{Records, record_key};
 
@@ -128,22 +133,12 @@ impl Running {
         Ok(())
     }
 
-    /// Counts system calls of all the daemon's processes for `time` from now, if `perf` can.
+    /// Gets ready to count the system calls of all the daemon's processes; `None` where `perf` is
+    /// missing or not allowed.
     #[must_use]
-    pub fn count_calls(&self, time: Duration) -> CallCounter {
-        let output = self.cluster.directory().join("calls.csv");
-        // Nothing of an earlier count is taken for this one's.
-        let _ = fs::remove_file(&output);
+    pub fn call_counter(&self) -> Option<CallCounter> {
         let pids: Vec<_> = self.pids().iter().map(ToString::to_string).collect();
-        let perf = Command::new("perf")
-            .args(["stat", "-x,", "-e", "raw_syscalls:sys_enter,duration_time", "-o"])
-            .arg(&output)
-            .args(["-p", &pids.join(","), "sleep", &time.as_secs_f64().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        CallCounter { perf: perf.ok(), output }
+        CallCounter::start(self.cluster.directory(), &pids.join(","))
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -164,30 +159,73 @@ fn tasks(pid: i32) -> impl Iterator<Item = PathBuf> {
     entries.flatten().map(|entry| entry.path())
 }
 
-/// A `perf stat` under way; it ends by itself.
+/// A `perf stat` under way that counts when told to: it needs a while to attach to every thread,
+/// on a busy machine longer than a measurement takes.
 pub struct CallCounter {
-    perf: Option<Child>,
+    perf: Child,
+    commands: File,
+    answers: File,
     output: PathBuf,
 }
 
 impl CallCounter {
-    /// System calls per second; `None` where `perf` is missing or not allowed.
-    #[must_use]
-    pub fn per_second(self) -> Option<f64> {
-        let ended = self.perf?.wait().ok()?;
-        let text = fs::read_to_string(&self.output).ok()?;
-        ended.success().then(|| calls_per_second(&text)).flatten()
+    fn start(directory: &Path, pids: &str) -> Option<Self> {
+        let path = |name: &str| directory.join(name);
+        let (commands, answers) = (path("perf.commands"), path("perf.answers"));
+        for fifo in [&commands, &answers] {
+            let _ = fs::remove_file(fifo);
+            rustix::fs::mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).ok()?;
+        }
+        // For both directions: opening one end alone would wait for a perf that may never come.
+        let open = |fifo: &Path| File::options().read(true).write(true).open(fifo).ok();
+        let output = path("calls.csv");
+        let mut perf = Command::new("perf");
+        perf.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "--delay", "-1", "--control"])
+            .arg(format!("fifo:{},{}", commands.display(), answers.display()))
+            .arg("-o")
+            .arg(&output)
+            .args(["-p", pids])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let (commands, answers) = (open(&commands)?, open(&answers)?);
+        Some(Self { perf: perf.spawn().ok()?, commands, answers, output })
+    }
+
+    /// Counts what the daemon calls while `work` runs.
+    pub fn count<T>(mut self, work: impl FnOnce() -> T) -> (T, Option<u64>) {
+        let begun = self.command("enable\n");
+        let result = work();
+        let counted = begun.and_then(|()| self.command("disable\n")).and_then(|()| self.finish());
+        (result, counted)
+    }
+
+    fn command(&mut self, command: &str) -> Option<()> {
+        self.commands.write_all(command.as_bytes()).ok()?;
+        let limit = Timespec::try_from(TIMEOUT).ok()?;
+        let answered = poll(&mut [PollFd::new(&self.answers, PollFlags::IN)], Some(&limit)).ok()?;
+        (answered > 0 && self.answers.read(&mut [0; 16]).ok()? > 0).then_some(())
+    }
+
+    fn finish(&mut self) -> Option<u64> {
+        let pid = rustix::process::Pid::from_child(&self.perf);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).ok()?;
+        self.perf.wait().ok()?;
+        calls(&fs::read_to_string(&self.output).ok()?)
     }
 }
 
-/// Out of the table that `perf stat -x,` writes.
-fn calls_per_second(text: &str) -> Option<f64> {
-    let value = |name: &str| -> Option<f64> {
-        let line = text.lines().find(|line| line.contains(name))?;
-        line.split(',').next()?.parse().ok()
-    };
-    let nanos = value("duration_time")?;
-    (nanos > 0.0).then_some(value("raw_syscalls")? * 1e9 / nanos)
+impl Drop for CallCounter {
+    fn drop(&mut self) {
+        // Both fail when it has ended and been waited for.
+        let _ = self.perf.kill();
+        let _ = self.perf.wait();
+    }
+}
+
+/// The count in the table that `perf stat -x,` writes.
+fn calls(text: &str) -> Option<u64> {
+    text.lines().find(|line| line.contains("raw_syscalls"))?.split(',').next()?.parse().ok()
 }
 
 fn store(socket: &Path, count: u32) -> Result<Records> {
@@ -204,10 +242,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_per_second_come_from_the_table_of_perf() {
-        let table = "# started\n\n500,,raw_syscalls:sys_enter,1000,100.00,,\n\
-                     250000000,ns,duration_time,250000000,100.00,,\n";
-        assert_eq!(calls_per_second(table), Some(2000.0));
-        assert_eq!(calls_per_second("<not counted>,,raw_syscalls:sys_enter,0,,,\n"), None);
+    fn calls_come_from_the_table_of_perf() {
+        let table = "# started\n\n500,,raw_syscalls:sys_enter,1000,100.00,,\n";
+        assert_eq!(calls(table), Some(500));
+        assert_eq!(calls("<not counted>,,raw_syscalls:sys_enter,0,,,\n"), None);
     }
 }
