@@ -341,9 +341,12 @@ impl Driver {
                 let data = data.clone();
                 self.event(|cx| controls::message(cx, srvid, data));
             }
-            // One shard delivers to the receivers of all, so that messages keep their order.
-            let data = data.into();
-            self.shards.send(ShardId(0), ToShard::Deliver { srvid, data });
+            // One shard delivers to the receivers of all, so that messages keep their order. It is
+            // left asleep when no client listens: the leader speaks to all nodes every second.
+            if self.registry.receivers(srvid).any(|receiver| receiver.id != CONTROL.id) {
+                let data = data.into();
+                self.shards.send(ShardId(0), ToShard::Deliver { srvid, data });
+            }
         }
     }
 
