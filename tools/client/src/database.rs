@@ -384,7 +384,14 @@ impl Client {
             attempt.again(database, verdict)?;
             if verdict == Verdict::AskDaemon {
                 let flags = CallFlags::IMMEDIATE_MIGRATION;
-                self.call_until(database.id(), key, CallId::NULL, flags, attempt.deadline)?;
+                let db = database.id();
+                match self.call_until(db, key, CallId::NULL, flags, attempt.deadline) {
+                    // The daemon answers; it is the record that does not stay.
+                    Err(CallError::TimedOut { .. }) if attempt.tries > 1 => {
+                        return Err(attempt.contended(database));
+                    }
+                    answer => answer.map(drop)?,
+                }
             }
         };
         let Database { attached, handle, .. } = database;
@@ -484,10 +491,12 @@ impl Attempt {
         match verdict {
             _ if in_time => Ok(()),
             Verdict::InProgress => Err(RecordError::InProgress { name: database.name(), timeout }),
-            _ => {
-                let tries = self.tries;
-                Err(RecordError::Contended { name: database.name(), timeout, tries })
-            }
+            _ => Err(self.contended(database)),
         }
+    }
+
+    fn contended(&self, database: &Database) -> RecordError {
+        let Self { timeout, tries, .. } = *self;
+        RecordError::Contended { name: database.name(), timeout, tries }
     }
 }
