@@ -229,7 +229,12 @@ pub(crate) async fn read_nodes(nodes: &FileOrCommand, port: u16) -> Result<NodeM
             output.stdout
         }
     };
-    let list = nodes::parse(&text).map_err(|finding| finding.to_string())?;
+    let list = nodes::parse(&text).map_err(|finding| match nodes {
+        FileOrCommand::File(path) => format!("nodes list {}: {finding}", path.display()),
+        FileOrCommand::Command(words) => {
+            format!("output of nodes list command {}: {finding}", words[0].to_string_lossy())
+        }
+    })?;
     let entry = |node: &nodes::Node| {
         let deleted = node.address.is_none();
         let ip = node.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
