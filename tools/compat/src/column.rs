@@ -78,7 +78,7 @@ pub fn columns() -> (Vec<Column>, Vec<String>) {
         return (columns, left_out);
     }
     let tool = find(OUR_TOOL, "ctdb");
-    let daemon = find(OUR_DAEMON, "ctdbd").map(|ctdbd| Subject::Ours { ctdbd });
+    let daemon = our_daemon().map(|ctdbd| Subject::Ours { ctdbd });
     match &tool {
         Some(tool) => columns.push(Column {
             tool: Some(tool.clone()),
@@ -101,9 +101,17 @@ pub fn columns() -> (Vec<Column>, Vec<String>) {
                 columns.push(Column { tool, daemon, refresh: false });
             }
         }
-        None => left_out.push("our daemon: not built".into()),
+        None => left_out.push(
+            "our daemon: not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)".into(),
+        ),
     }
     (columns, left_out)
+}
+
+/// Our daemon, if it and its event daemon are built.
+#[must_use]
+pub fn our_daemon() -> Option<PathBuf> {
+    find(OUR_DAEMON, "ctdbd").filter(|ctdbd| ctdbd.with_file_name("ctdb-eventd").is_file())
 }
 
 /// The program named by `variable`, or `name` in the directory cargo builds into.

@@ -1,0 +1,298 @@
+//! Our daemon as a process: starts, refusals, ends, and what it holds meanwhile.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringmaster_compat::cluster::{Cluster, Config, Node, Subject, processes};
+use ringmaster_compat::column::our_daemon;
+use ringmaster_compat::prerequisite::skip;
+use ringmaster_compat::require_c_cluster;
+use ringmaster_compat::run::{RunOutput, run, wait_until};
+use rustix::process::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Path of our daemon, or the test says why it is skipped. The C tool asks it.
+macro_rules! require_our_daemon {
+    () => {{
+        require_c_cluster!();
+        match our_daemon() {
+            Some(ctdbd) => ctdbd,
+            None => {
+                skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
+                return;
+            }
+        }
+    }};
+}
+
+fn config(ctdbd: &Path) -> Config {
+    Config::new(1).all(&Subject::Ours { ctdbd: ctdbd.to_path_buf() })
+}
+
+/// Runs the daemon's program in the foreground of its own start; for starts that end at once.
+fn start_by_hand(node: Node<'_>, ctdbd: &Path, arguments: &[&str]) -> RunOutput {
+    run(node.command(ctdbd).args(arguments), PATIENCE).expect("the test machine plays along")
+}
+
+fn wait_for_health(node: Node<'_>) {
+    wait_until("a healthy node", PATIENCE, || {
+        let healthy = node.tool(&["nodestatus"]).ok()?;
+        healthy.success().then_some(())
+    })
+    .expect("the test machine plays along");
+}
+
+fn wait_for_the_end(node: Node<'_>) {
+    wait_until("no process is left", PATIENCE, || {
+        processes::under(node.base()).is_empty().then_some(())
+    })
+    .expect("the test machine plays along");
+}
+
+#[test]
+fn a_killed_daemon_starts_at_once_with_everything_left_behind() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::start(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    for arguments in [
+        &["attach", "p.tdb", "persistent"][..],
+        &["attach", "v.tdb"],
+        &["pstore", "p.tdb", "key", "value"],
+        &["writekey", "v.tdb", "key", "value"],
+    ] {
+        node.tool_ok(arguments).unwrap();
+    }
+    for _ in 0..3 {
+        node.crash_daemon().unwrap();
+        // Socket and PID file are there, and perhaps the event daemon still is.
+        assert!(node.base().join("run/ctdbd.pid").exists());
+        assert!(node.socket().exists());
+        node.start().unwrap();
+        wait_for_health(node);
+        let value = node.tool_ok(&["pfetch", "p.tdb", "key"]).unwrap();
+        assert_eq!(value, "value\n");
+        // Volatile records do not outlive their daemon.
+        let databases = node.tool_ok(&["getdbmap"]).unwrap();
+        assert!(
+            databases.contains("name:p.tdb") && !databases.contains("name:v.tdb"),
+            "{databases}"
+        );
+    }
+    node.tool_ok(&["event", "status", "legacy", "startup"]).unwrap();
+}
+
+#[test]
+fn a_second_daemon_is_refused_in_one_line() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::start(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    let before = node.daemon_pid();
+    // C sees the address taken first and exits with 1; told of another address, the PID file: 11.
+    let second = start_by_hand(node, &ctdbd, &[]);
+    assert_eq!((second.status, second.stderr.lines().count()), (1, 1), "{second}");
+    assert!(second.stderr.contains("cannot listen on the node address"), "{second}");
+    let own = node.address().to_string();
+    let free = free_address(node);
+    for name in ["ctdb.conf", "nodes"] {
+        let path = node.base().join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&own, &free)).unwrap();
+    }
+    let second = start_by_hand(node, &ctdbd, &[]);
+    assert_eq!((second.status, second.stderr.lines().count()), (11, 1), "{second}");
+    assert!(
+        second.stderr.contains("ctdbd.pid") && second.stderr.contains("ctdb shutdown"),
+        "{second}"
+    );
+    // The first one has not noticed.
+    assert_eq!(node.daemon_pid(), before);
+    assert_eq!(node.tool_ok(&["pnn"]).unwrap(), "0\n");
+}
+
+/// Another address of the node's subnet, which is this test's alone.
+fn free_address(node: Node<'_>) -> String {
+    let [a, b, c, _] = node.address().octets();
+    format!("{a}.{b}.{c}.7")
+}
+
+/// A start that must fail: what is broken, and words that the one line must have.
+type Broken = (&'static str, fn(&Path), i32, &'static [&'static str]);
+
+const BROKEN: &[Broken] = &[
+    ("no nodes file", |base| remove(base, "nodes"), 1, &["nodes"]),
+    ("an empty nodes file", |base| write(base, "nodes", "# nobody\n"), 1, &["nodes"]),
+    ("a nodes file with rubbish", |base| write(base, "nodes", "not an address\n"), 1, &["nodes"]),
+    (
+        "a node address that is not in the nodes file",
+        |base| write(base, "nodes", "192.0.2.7\n"),
+        1,
+        &["node address", "nodes list", "add it"],
+    ),
+    (
+        "a directory that does not exist",
+        |base| fs::remove_dir_all(base.join("db/volatile")).expect("it is there"),
+        1,
+        &["db/volatile", "ctdb.conf"],
+    ),
+    (
+        "a value that is none",
+        |base| append(base, "ctdb.conf", "[cluster]\n\tleader timeout = soon\n"),
+        1,
+        &["ctdb.conf", "leader timeout", "write a number"],
+    ),
+    (
+        "a log location that cannot be written",
+        |base| replace(base, "ctdb.conf", "/log.ctdb", "/nowhere/log.ctdb"),
+        1,
+        &["nowhere/log.ctdb"],
+    ),
+    (
+        "no directory for the PID file",
+        |base| fs::remove_dir_all(base.join("run")).expect("it is there"),
+        11,
+        &["run/ctdbd.pid"],
+    ),
+];
+
+fn remove(base: &Path, name: &str) {
+    fs::remove_file(base.join(name)).expect("the test machine plays along");
+}
+
+fn write(base: &Path, name: &str, text: &str) {
+    fs::write(base.join(name), text).expect("the test machine plays along");
+}
+
+fn append(base: &Path, name: &str, text: &str) {
+    let before = fs::read_to_string(base.join(name)).expect("the test machine plays along");
+    write(base, name, &(before + text));
+}
+
+fn replace(base: &Path, name: &str, from: &str, to: &str) {
+    let before = fs::read_to_string(base.join(name)).expect("the test machine plays along");
+    write(base, name, &before.replace(from, to));
+}
+
+#[test]
+fn every_failed_start_is_one_line_and_cs_status() {
+    let ctdbd = require_our_daemon!();
+    for (what, break_it, status, words) in BROKEN {
+        let cluster = Cluster::prepare(config(&ctdbd)).unwrap();
+        let node = cluster.node(0);
+        break_it(node.base());
+        let failed = start_by_hand(node, &ctdbd, &[]);
+        assert_eq!(failed.status, *status, "{what}: {failed}");
+        assert_eq!(failed.stderr.lines().count(), 1, "{what}: {failed}");
+        for word in *words {
+            assert!(failed.stderr.contains(word), "{what}: no `{word}` in {failed}");
+        }
+        assert_eq!(processes::under(node.base()), [], "{what}");
+    }
+}
+
+#[test]
+fn the_configuration_check_names_line_and_remedy() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::prepare(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    let good = start_by_hand(node, &ctdbd, &["--check-config"]);
+    assert_eq!(good.status, 0, "{good}");
+    assert!(good.stdout.contains("configuration is good"), "{good}");
+    append(node.base(), "ctdb.conf", "[cluster]\n\tleader timeout = soon\n");
+    append(node.base(), "nodes", "rubbish here\n");
+    write(node.base(), "ctdb.tunables", "MonitorInterval=15\nNoSuchTunable=1\n");
+    let bad = start_by_hand(node, &ctdbd, &["--check-config"]);
+    assert_eq!(bad.status, 1, "{bad}");
+    let conf = fs::read_to_string(node.base().join("ctdb.conf")).unwrap();
+    for (file, line) in [("ctdb.conf", conf.lines().count()), ("nodes", 2), ("ctdb.tunables", 2)] {
+        let named = |text: &&str| text.contains(file) && text.contains(&line.to_string());
+        assert!(bad.stdout.lines().any(|text| named(&text)), "{file} line {line}: {bad}");
+    }
+    assert_eq!(processes::under(node.base()), []);
+}
+
+#[test]
+fn sigterm_and_shutdown_end_in_order_and_leave_no_process() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::start(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    let left = || -> Vec<PathBuf> {
+        // The daemon's socket stays, as C's does.
+        let names = ["run/ctdbd.pid", "run/eventd.socket", "run/eventd.pid"];
+        names.map(|name| node.base().join(name)).into_iter().filter(|path| path.exists()).collect()
+    };
+    let shutdowns = || node.events().iter().filter(|event| *event == "shutdown").count();
+    node.tool_ok(&["shutdown"]).unwrap();
+    wait_for_the_end(node);
+    assert_eq!((shutdowns(), left()), (1, Vec::new()));
+
+    node.start().unwrap();
+    wait_for_health(node);
+    node.signal_daemon(Signal::TERM).unwrap();
+    wait_for_the_end(node);
+    assert_eq!((shutdowns(), left()), (2, Vec::new()));
+
+    // And while it starts.
+    node.start().unwrap();
+    node.signal_daemon(Signal::TERM).unwrap();
+    wait_for_the_end(node);
+    assert_eq!(left(), Vec::<PathBuf>::new());
+}
+
+fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the test machine plays along").count()
+}
+
+/// Resident memory in kilobytes.
+fn resident(pid: i32) -> u64 {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).expect("the test machine plays along");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("the test machine plays along");
+    line.split_whitespace()
+        .next()
+        .expect("the test machine plays along")
+        .parse()
+        .expect("the test machine plays along")
+}
+
+#[test]
+fn clients_that_have_gone_leave_nothing_behind() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::start(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    let pid = node.daemon_pid().unwrap();
+    let crowd = || {
+        let clients: Vec<_> =
+            (0..250).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
+        wait_until("250 clients are connected", PATIENCE, || {
+            (descriptors(pid) >= 250).then_some(())
+        })
+        .unwrap();
+        drop(clients);
+    };
+    let flat = |before: usize| {
+        // A monitor event may hold a pipe or two for a moment.
+        wait_until("all descriptors are closed", PATIENCE, || {
+            (descriptors(pid) <= before).then_some(())
+        })
+        .unwrap();
+    };
+    let before = descriptors(pid);
+    // What the first crowd leaves is what tables have grown to.
+    crowd();
+    flat(before);
+    let memory = resident(pid);
+    for _ in 0..4 {
+        crowd();
+        crowd();
+        flat(before);
+    }
+    let grown = resident(pid).saturating_sub(memory);
+    assert!(grown < 4_096, "2000 clients have left {grown} kB behind");
+    assert_eq!(node.tool_ok(&["pnn"]).unwrap(), "0\n");
+}
