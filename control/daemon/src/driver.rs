@@ -136,6 +136,8 @@ pub(crate) enum Job {
     Ask(Token),
     /// A crashed commit is undone: then the shards.
     Recover(DbId),
+    /// The worker counts changes: then the shards.
+    EnableSeqnum(Token, DbId),
     /// Thaw: then the shards.
     Thaw(Token, DbId, Option<ringmaster_protocol::Generation>),
 }

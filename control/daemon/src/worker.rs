@@ -104,6 +104,8 @@ pub enum Job {
     TdbSeqnum,
     /// Raise that by one.
     BumpTdbSeqnum,
+    /// Changes by this worker count too: smbd takes an unchanged number for unchanged records.
+    EnableSeqnum,
     /// Full check.
     Check,
     /// Send all records of a traverse.
@@ -340,6 +342,10 @@ impl Bench {
                 self.handle.database().seqnum().map(u64::from).map_err(|error| error.to_string()),
             ),
             Job::BumpTdbSeqnum => seqnum(self.bump_tdb_seqnum()),
+            Job::EnableSeqnum => {
+                self.handle.enable_seqnum();
+                Outcome::Done
+            }
             Job::Check => {
                 done(self.handle.check(|_, _| true).map(drop).map_err(|error| error.to_string()))
             }

@@ -68,7 +68,9 @@ impl Driver {
             DataAsk::AddFlags(db, flags) => {
                 self.order_done(token, move || Order::AddFlags(db, flags));
             }
-            DataAsk::EnableSeqnum(db) => self.order_done(token, move || Order::EnableSeqnum(db)),
+            DataAsk::EnableSeqnum(db) => {
+                self.job(Job::EnableSeqnum(token, db), db, worker::Job::EnableSeqnum);
+            }
             DataAsk::CommitActive(db, active) => {
                 self.order_done(token, move || Order::CommitActive(db, active));
             }
@@ -297,6 +299,10 @@ impl Driver {
         match self.jobs.remove(&number) {
             None => {}
             Some(Job::Ask(token)) => self.outcome(token, outcome),
+            Some(Job::EnableSeqnum(token, db)) if outcome == Outcome::Done => {
+                self.order_done(token, move || Order::EnableSeqnum(db));
+            }
+            Some(Job::EnableSeqnum(token, _)) => self.outcome(token, outcome),
             Some(Job::Recover(db)) => {
                 if let Outcome::Failed(why) = outcome {
                     return self.broken(db, &why);

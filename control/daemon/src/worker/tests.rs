@@ -308,6 +308,23 @@ fn sequence_numbers_are_read_and_raised() {
 }
 
 #[test]
+fn changes_by_the_worker_count_once_that_is_wanted() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let mut subject = Subject::new(folder.path(), kind);
+        put(&mut subject.handle, b"k", 1, 1, b"v1");
+        let counted = |subject: &mut Subject, value: &[u8], rsn| {
+            subject.done(Job::Update(batch(&[(b"k", rsn, 1, value)])));
+            let Outcome::Seqnum(number) = subject.run(Job::TdbSeqnum).1 else { panic!() };
+            number
+        };
+        assert_eq!(counted(&mut subject, b"v2", 2), 0, "{kind:?}");
+        subject.done(Job::EnableSeqnum);
+        assert!(counted(&mut subject, b"v3", 3) > 0, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_broken_persistent_database_is_refused_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.tdb.0");

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use ringmaster_protocol::{
     DbId,
     control::{ControlOpcode, ControlRequest},
-    database::{DbFlags, DbSeqnum},
+    database::{DbFlags, DbSeqnum, TdbOpenFlags},
     process::{RecMode, RunState},
     tunable::Tunable,
     wire::Encode,
@@ -98,11 +98,14 @@ async fn enable_seqnum(cx: &NodeCx, id: DbId) -> ControlAnswer {
     let new = with_database(cx, id, |db| {
         let new = db.seqnum.is_none();
         db.seqnum.get_or_insert(seqnum);
+        // Clients open the file with the daemon's flags: whoever does so from now on has to count.
+        db.open_flags = db.open_flags | TdbOpenFlags::SEQNUM;
         new
     });
     match new {
         None => refused(),
         Some(new) => {
+            publish(cx).await;
             if new {
                 cx.spawn(propagate_seqnum(cx.clone(), id));
             }

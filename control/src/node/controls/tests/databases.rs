@@ -1,12 +1,12 @@
 use ringmaster_protocol::{
-    database::{DbFlags, DbSeqnum, GetDbSeqnum},
+    database::{DbFlags, DbSeqnum, GetDbSeqnum, TdbOpenFlags},
     process::{RecMode, RunState},
     tunable::Tunable,
 };
 
 use super::*;
 use crate::node::{
-    controls,
+    controls::{self, answer::payload},
     testing::CLIENT,
     world::{ClientId, Origin},
 };
@@ -65,6 +65,19 @@ fn changes_of_a_counted_database_are_told_to_the_others_once() {
     cluster.advance_ms(5_000);
     assert_eq!(sent(&cluster.took(1), ControlOpcode::UPDATE_SEQNUM), [0; 0], "no echo");
     assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_SEQNUM), [0; 0]);
+}
+
+#[test]
+fn clients_are_told_to_count_in_a_counted_database() {
+    let mut cluster = Cluster::running(1);
+    let id = volatile(&mut cluster, "brlock.tdb");
+    let flags = |cluster: &mut Cluster| cluster.control(0, &ControlRequest::DbOpenFlags(id));
+    assert_eq!(flags(&mut cluster), payload(&TdbOpenFlags::NOSYNC));
+    cluster.took(0);
+    assert_eq!(cluster.control(0, &ControlRequest::EnableSeqnum(id)), done());
+    let asked = data_asks(&cluster.took_all(0));
+    assert!(asked.contains(&DataAsk::Publish), "shards answer it too: {asked:?}");
+    assert_eq!(flags(&mut cluster), payload(&(TdbOpenFlags::NOSYNC | TdbOpenFlags::SEQNUM)));
 }
 
 #[test]
