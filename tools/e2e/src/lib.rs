@@ -150,10 +150,11 @@ fn outside(args: &[String]) -> Result<bool> {
 
 /// Why the cases cannot run here.
 fn missing() -> Option<String> {
-    let programs = ["/usr/sbin/ctdbd", "/usr/sbin/smbd", "/usr/bin/smbclient", "/usr/bin/tdbtool"];
+    let programs =
+        ["/usr/sbin/ctdbd", "/usr/sbin/smbd", "/usr/bin/smbclient", "/usr/bin/smbtorture"];
     if let Some(program) = programs.into_iter().find(|program| !Path::new(program).exists()) {
         return Some(format!(
-            "{program} is missing (Debian: apt-get install ctdb samba smbclient tdb-tools)"
+            "{program} is missing (Debian: apt-get install ctdb samba smbclient samba-testsuite)"
         ));
     }
     if let Ok(daemon) = Subject::Ours.daemon()

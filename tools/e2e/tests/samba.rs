@@ -20,6 +20,7 @@ const CASES: &[Case] = &[
     ("smbstatus_shows_session_share_and_open_file", smbstatus),
     ("registry_values_are_written_listed_and_deleted", registry),
     ("dbwrap_tool_writes_both_kinds_of_database", dbwrap_tool),
+    ("locked_ranges_and_share_modes_hold", smbtorture),
     ("killed_smbds_leave_nothing_that_stops_others", killed_smbds),
     ("a_killed_daemon_starts_at_once_and_has_every_record", killed_daemon),
 ];
@@ -152,6 +153,17 @@ fn dbwrap_tool(lab: &Lab) -> Result<()> {
         ensure!(!gone.contains("zwei"), "{kind}: two was deleted");
         let keys = tool("listkeys")?;
         ensure!(keys.contains("one"), "{kind}: keys:\n{keys}");
+    }
+    Ok(())
+}
+
+/// Samba's own tests whose state is in clustered databases.
+fn smbtorture(lab: &Lab) -> Result<()> {
+    let share = format!("//{}/{}", lab.node().address(), samba::SHARE);
+    for suite in ["smb2.lock", "smb2.sharemode"] {
+        let mut command = lab.cluster.client.command(SESSION_S, "smbtorture");
+        command.args([&share, "-Udemo%demo", suite]);
+        wait::success(suite, &mut command)?;
     }
     Ok(())
 }

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::suite;
 
-/// What the tests of today use.
+/// What the tests of today use, beside [`FOR_DEMO`].
 pub(crate) const FOR_TESTS: &[&str] =
-    &["ctdb", "iproute2", "libtdb1", "procps", "python3-tdb", "samba-common-bin", "tdb-tools"];
+    &["libtdb1", "procps", "python3-tdb", "samba-testsuite", "tdb-tools"];
 
 /// What `demo` uses: the scripts of Debian's `ctdb`, and Samba with its tools.
 pub(crate) const FOR_DEMO: &[&str] =
-    &["ctdb", "iproute2", "samba", "samba-common-bin", "smbclient", "tdb-tools", "util-linux"];
+    &["ctdb", "iproute2", "samba", "samba-common-bin", "smbclient", "util-linux"];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
