@@ -206,6 +206,18 @@ impl Sim {
         self.now
     }
 
+    /// What has happened so far.
+    #[must_use]
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Messages under way between nodes.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.links.values().map(VecDeque::len).sum()
+    }
+
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if self.options.trace {
             let line = format!("{:>10} {}", self.now, line());
