@@ -22,7 +22,9 @@ enum Verdict {
     Refuse,
 }
 
-/// The rule of UPDATE_RECORD.
+/// The rule of UPDATE_RECORD. For a volatile database it is how read-only copies are called back, and
+/// only those are overwritten: an update that comes late (after a recovery the rsn of a record may
+/// have begun anew) would win over a live record. C overwrites whatever has the lower rsn.
 fn judge(
     known: Option<StoredRecord<'_>>,
     header: RecordHeader,
@@ -32,6 +34,11 @@ fn judge(
     match known {
         None if volatile => Verdict::Skip,
         None => Verdict::Store,
+        Some(known)
+            if volatile && !known.header.flags.intersects(RecordFlags::RO_HAVE_READONLY) =>
+        {
+            Verdict::Skip
+        }
         Some(known) if known.header.rsn >= header.rsn && known.data != data => Verdict::Refuse,
         Some(_) => Verdict::Store,
     }
