@@ -45,6 +45,8 @@ pub(crate) enum State {
     Idle,
     /// Wants the chain.
     Trying(Op),
+    /// Has the chain, and has not yet looked at the record.
+    Looking(Op),
     /// Has the chain, and will write.
     Holding { op: Op, header: RecordHeader, read: Vec<u8> },
     /// Waits for the daemon.
@@ -73,7 +75,7 @@ impl Actor {
     }
 
     pub(crate) const fn holds(&self) -> bool {
-        matches!(self.state, State::Holding { .. })
+        matches!(self.state, State::Looking(_) | State::Holding { .. })
     }
 }
 
@@ -138,6 +140,7 @@ impl Sim {
         match std::mem::replace(&mut self.actors[actor].state, State::Idle) {
             State::Idle => self.begin(actor),
             State::Trying(op) => self.try_record(actor, op),
+            State::Looking(op) => self.look(actor, op),
             State::Holding { op, header, read } => self.write(actor, op, header, &read),
             asking @ State::Asking { .. } => self.actors[actor].state = asking,
             State::Answered { op, data } => self.answered(actor, op, &data),
@@ -198,6 +201,18 @@ impl Sim {
         if self.nodes[node].frozen || !self.nodes[node].store.memory.hold(DB, &key) {
             return self.again(actor, op);
         }
+        if self.random.chance(50) {
+            return self.look(actor, op);
+        }
+        self.actors[actor].state = State::Looking(op);
+        let delay = self.random.range(20, 3_000);
+        self.next_step(actor, delay);
+    }
+
+    /// The chain is held.
+    fn look(&mut self, actor: usize, op: Op) {
+        let node = self.actors[actor].node;
+        let key = self.keys[op.key].clone();
         let record = self.nodes[node].store.memory.get(DB, &key);
         let record = record.map(|(header, value)| (header, value.to_vec()));
         if op.kind == Kind::Read {
