@@ -5,6 +5,7 @@
 //! disturbs all the others alike.
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -105,7 +106,7 @@ pub fn compare(options: &Options, mut progress: impl FnMut(&Sample)) -> Result<V
         Running::start(*kind, &options.ctdbd, options.records)
             .with_context(|| format!("cannot start {}", kind.name()))
     };
-    let daemons: Vec<_> = options.kinds.iter().map(start).collect::<Result<_>>()?;
+    let daemons: Vec<_> = at_once(options.kinds.iter().collect(), start)?;
     if options.pin {
         daemons.iter().try_for_each(|daemon| daemon.pin(0))?;
         let mut own = CpuSet::new();
@@ -125,8 +126,24 @@ pub fn compare(options: &Options, mut progress: impl FnMut(&Sample)) -> Result<V
             }
         }
     }
-    daemons.into_iter().try_for_each(Running::stop)?;
+    at_once(daemons, Running::stop)?;
     Ok(samples)
+}
+
+/// Starting and stopping is mostly waiting: all at the same time.
+fn at_once<T: Send, R: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let work = &work;
+    thread::scope(|scope| {
+        let spawned = items.into_iter().map(|item| scope.spawn(move || work(item)));
+        let threads: Vec<_> = spawned.collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.collect()
+    })
 }
 
 fn measure(
