@@ -397,3 +397,28 @@ fn vacuuming_deletes_what_is_empty_unchanged_and_nobody_elses() {
     subject.done(Job::Freeze);
     assert!(matches!(subject.run(round(false)).1, Outcome::Failed(_)));
 }
+
+#[test]
+fn a_commit_that_somebody_died_in_is_undone() {
+    use ringmaster_storage::{
+        chain::{StoreMode, Stored},
+        format::{MAGIC_RECOVERY, RECOVERY_HEAD},
+        recovery::needs_recovery,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut subject = Subject::new(folder.path(), DatabaseKind::Replicated);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let committed = subject.handle.in_transaction(deadline, |session, handle| {
+        assert_eq!(session.store(handle, b"key", &[b"half"], StoreMode::Replace)?, Stored::Done);
+        Ok(())
+    });
+    committed.unwrap();
+    // As if the process had died before it marked the commit as done.
+    let store = subject.handle.database().store();
+    let area = store.read_u32(RECOVERY_HEAD).unwrap();
+    store.write_u32(area + 20, MAGIC_RECOVERY).unwrap();
+    assert!(needs_recovery(store).unwrap());
+    subject.done(Job::Recover);
+    assert!(!needs_recovery(subject.handle.database().store()).unwrap());
+    assert!(!subject.handle.exists(b"key").unwrap());
+}
