@@ -331,8 +331,12 @@ fn changes_by_the_worker_count_once_that_is_wanted() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();
         let mut subject = Subject::new(folder.path(), kind);
-        put(&mut subject.handle, b"k", 1, 1, b"v1");
         let counted = |subject: &mut Subject, value: &[u8], rsn| {
+            // In a volatile database only a read-only copy is overwritten.
+            let copy = RecordHeader { flags: RecordFlags::RO_HAVE_READONLY, ..header(rsn - 1, 1) };
+            let mut locked = subject.handle.lock_key(b"k", LockKind::Write).unwrap();
+            let _done = locked.store_record(b"k", copy, b"old").unwrap();
+            locked.unlock().unwrap();
             subject.done(Job::Update(batch(&[(b"k", rsn, 1, value)])));
             let Outcome::Seqnum(number) = subject.run(Job::TdbSeqnum).1 else { panic!() };
             number
