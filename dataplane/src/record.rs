@@ -211,7 +211,7 @@ enum Work {
     ReplyDmaster {
         packet: migration::Handover,
     },
-    /// A read-only copy that arrived in a `REPLY_CALL` and could not be stored yet.
+    /// A `REPLY_CALL` of this node to itself.
     ReplyCall {
         status: i32,
         data: Box<[u8]>,

@@ -255,22 +255,17 @@ impl RecordEngine {
         });
         if let Some((header, copied)) = copy {
             let (db, key) = (pending.db, pending.key.clone());
-            let generation = self.vnn_map.generation;
-            let parked = || Parked {
-                origin: Origin::Node { node: self.pnn, reqid, generation },
-                work: Work::ReplyCall { status, data: data.into() },
-            };
             match cx.store.try_lock(db, &key) {
-                super::LockOutcome::Locked => {}
-                super::LockOutcome::Busy => {
-                    let parked = parked();
-                    return self.wait_for_chain(cx, db, &key, parked);
+                super::LockOutcome::Locked => {
+                    self.keep_copy(cx, db, &key, header, copied);
+                    cx.store.unlock(db, &key);
                 }
+                // Not kept, and the client has its answer all the same. While it waited for the
+                // chain, a revoke could find no copy here, and succeed (C waits).
+                super::LockOutcome::Busy => {}
                 // A recovery is under way: the call is sent again after it.
                 super::LockOutcome::Frozen | super::LockOutcome::Failed => return,
             }
-            self.keep_copy(cx, db, &key, header, copied);
-            cx.store.unlock(db, &key);
         }
         self.reply.clear();
         self.reply.extend_from_slice(data);
@@ -462,19 +457,6 @@ impl RecordEngine {
             _ => return,
         };
         self.injected.push_back(Parked { origin, work });
-    }
-
-    pub(super) fn wait_for_chain<S: RecordStore, O: Output>(
-        &mut self,
-        cx: &mut Context<'_, S, O>,
-        db: DbId,
-        key: &[u8],
-        parked: Parked,
-    ) {
-        self.next_ticket += 1;
-        let ticket = super::Ticket(self.next_ticket);
-        self.waiting.insert(ticket, (db, key.into(), parked));
-        cx.out.wait_for_chain(db, key, ticket);
     }
 
     fn park_until_thaw(&mut self, db: DbId, parked: Parked) {

@@ -395,6 +395,25 @@ fn copies_are_handed_out_and_called_back_before_a_write() {
     assert_eq!(cluster.nodes[0].engine.counters().ro_delegations, 2);
 }
 
+/// A copy that waited for a busy chain would be stored after the revoke that found none.
+#[test]
+fn a_copy_that_meets_a_busy_chain_is_answered_and_not_kept() {
+    let mut cluster = Cluster::new(2, DbFlags::READONLY);
+    let key = key_of(0, 2);
+    cluster.migrate(0, 1, &key);
+    assert!(cluster.write(0, &key, b"one"));
+    cluster.call(1, 5, CallFlags::WANT_READONLY, CallId::FETCH, &key);
+    assert!(cluster.nodes[1].store.hold(DB, &key));
+    cluster.settle();
+    assert_eq!(cluster.replies(1), [(5, 0, b"one".to_vec())]);
+    cluster.nodes[1].store.let_go(DB, &key);
+    cluster.migrate(0, 6, &key);
+    cluster.settle();
+    assert!(cluster.write(0, &key, b"two"));
+    assert_eq!(cluster.record(1, &key), None, "nobody reads the old value");
+    assert!(cluster.nodes[1].out.waits.is_empty());
+}
+
 /// Found by the simulator: after the revoke the holder has a header with a high rsn. If vacuuming
 /// deleted the record here without asking, that header would win over a record created anew.
 #[test]
