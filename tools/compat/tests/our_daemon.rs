@@ -147,7 +147,7 @@ const BROKEN: &[Broken] = &[
         "a log location that cannot be written",
         |base| replace(base, "ctdb.conf", "/log.ctdb", "/nowhere/log.ctdb"),
         1,
-        &["nowhere/log.ctdb"],
+        &["nowhere is not a directory", "create it"],
     ),
     (
         "no directory for the PID file",
