@@ -58,7 +58,7 @@ impl Found {
 
     /// Offset of the value; saturates (and is then out of bounds) if the header lies.
     #[inline]
-    fn value_at(&self) -> u32 {
+    pub(crate) fn value_at(&self) -> u32 {
         self.offset.saturating_add(RECORD_LEN).saturating_add(self.header.key_len)
     }
 }
@@ -81,7 +81,7 @@ impl NewRecord<'_> {
 
 /// Length of a key or value in the file.
 #[inline]
-fn len_u32(len: usize) -> Result<u32, AccessError> {
+pub(crate) fn len_u32(len: usize) -> Result<u32, AccessError> {
     u32::try_from(len).map_err(|_| AccessError::TooLarge { len: len as u64 })
 }
 
@@ -167,8 +167,21 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         parts: &[&[u8]],
         mode: StoreMode,
     ) -> Result<Stored, AccessError> {
-        let (key_len, data_len) = lengths(key, parts)?;
+        let _ = lengths(key, parts)?;
         let found = self.find(key, hash)?;
+        self.store_over(found, key, hash, parts, mode)
+    }
+
+    /// The rest of a store: `found` is what [`Engine::find`] has just said of the key.
+    pub(crate) fn store_over(
+        &mut self,
+        found: Option<Found>,
+        key: &[u8],
+        hash: u32,
+        parts: &[&[u8]],
+        mode: StoreMode,
+    ) -> Result<Stored, AccessError> {
+        let (key_len, data_len) = lengths(key, parts)?;
         match (mode, found) {
             (StoreMode::Insert, Some(_)) => return Ok(Stored::Exists),
             (StoreMode::Modify, None) => return Ok(Stored::Missing),
@@ -303,7 +316,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         Ok(true)
     }
 
-    fn write_parts(&self, mut at: u32, parts: &[&[u8]]) -> Result<(), AccessError> {
+    pub(crate) fn write_parts(&self, mut at: u32, parts: &[&[u8]]) -> Result<(), AccessError> {
         for part in parts {
             self.store.write(at, part)?;
             at = at.saturating_add(len_u32(part.len())?);
@@ -464,7 +477,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
 }
 
 /// Lengths of key and value, which together must leave room for header and tailer.
-fn lengths(key: &[u8], parts: &[&[u8]]) -> Result<(u32, u32), AccessError> {
+pub(crate) fn lengths(key: &[u8], parts: &[&[u8]]) -> Result<(u32, u32), AccessError> {
     let data: usize = parts.iter().fold(0, |sum, part| sum.saturating_add(part.len()));
     let both = key.len().saturating_add(data);
     len_u32(both)?;

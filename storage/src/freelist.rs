@@ -137,7 +137,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         self.set_magic(offset, Magic::Free)
     }
 
-    fn set_magic(&self, offset: u32, magic: Magic) -> Result<(), AccessError> {
+    pub(crate) fn set_magic(&self, offset: u32, magic: Magic) -> Result<(), AccessError> {
         Ok(self.store.write_u32(offset.saturating_add(MAGIC_FIELD), magic.word())?)
     }
 

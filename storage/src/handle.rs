@@ -14,6 +14,7 @@
 mod chains;
 mod locked;
 mod owner;
+mod reserve;
 mod session;
 mod until;
 
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 pub use locked::Locked;
 pub use owner::Owner;
+pub use reserve::Reserve;
 pub use session::{Progress, Session};
 
 use crate::backend::file::FileStore;
@@ -201,6 +203,7 @@ pub struct Handle {
     locks: Owner,
     policy: Policy,
     flags: Flags,
+    reserve: Option<Box<reserve::Buried>>,
 }
 
 impl Handle {
@@ -217,7 +220,7 @@ impl Handle {
         let max_dead = if flags.contains(Flags::VOLATILE) { VOLATILE_MAX_DEAD } else { 0 };
         let seqnum = flags.contains(Flags::SEQNUM);
         let policy = Policy { max_dead, seqnum, never_waits: false };
-        Self { database, locks, policy, flags }
+        Self { database, locks, policy, flags, reserve: None }
     }
 
     /// What all handles share.
@@ -319,6 +322,9 @@ impl Handle {
         parts: &[&[u8]],
         mode: StoreMode,
     ) -> Result<Stored, AccessError> {
+        if self.reserve.is_some() {
+            return self.store_from_reserve(key, parts, mode);
+        }
         self.locked(key, LockKind::Write, |engine, hash| engine.store(key, hash, parts, mode))
     }
 
@@ -335,6 +341,9 @@ impl Handle {
     /// # Errors
     /// [`AccessError`].
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, AccessError> {
+        if self.reserve.is_some() {
+            return self.delete_into_reserve(key);
+        }
         self.locked(key, LockKind::Write, |engine, hash| engine.delete(key, hash))
     }
 
@@ -484,7 +493,9 @@ impl Handle {
     pub fn wipe(&mut self) -> Result<(), AccessError> {
         self.with_all_records(LockKind::Write, |engine| {
             engine.with_freelist(|engine| engine.wipe())
-        })
+        })?;
+        self.forget_reserve();
+        Ok(())
     }
 
     /// What the database consists of, counted under ALLRECORD. Its text is that of `tdbtool info`.

@@ -19,6 +19,7 @@ pub mod open;
 pub mod recovery;
 pub mod repair;
 pub mod rescue;
+pub mod reserve;
 pub mod staging;
 pub mod store;
 pub mod transaction;

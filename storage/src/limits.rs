@@ -9,3 +9,7 @@ pub const WAITERS_PER_DATABASE_MAX: usize = 200;
 /// Longest uninterrupted sleep of a thread that waits for a lock: so long may a cancelled wait
 /// linger. Shorter costs wake-ups, longer keeps a chain of ours unusable after a cancel.
 pub const SLEEP_SLICE_MAX: Duration = Duration::from_millis(100);
+
+/// Dead records one handle with a reserve leaves in one chain: every lookup there passes them.
+/// Beyond it a delete frees them as libtdb does.
+pub const BURIED_PER_CHAIN_MAX: u8 = 5;

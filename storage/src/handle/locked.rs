@@ -113,7 +113,7 @@ impl<'h> Locked<'h> {
         mode: StoreMode,
     ) -> Result<Stored, AccessError> {
         let hash = self.hash_of(key);
-        self.handle.engine().store(key, hash, parts, mode)
+        self.handle.store_held(key, hash, parts, mode)
     }
 
     /// Deletes a key; `false` if it was not there. The chain must be locked for writing.
@@ -122,7 +122,7 @@ impl<'h> Locked<'h> {
     /// [`AccessError`].
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, AccessError> {
         let hash = self.hash_of(key);
-        self.handle.engine().delete(key, hash)
+        self.handle.delete_held(key, hash)
     }
 
     /// Visits every live record of the chain; stops at `false`. The buffers are used again.

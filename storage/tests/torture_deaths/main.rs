@@ -66,7 +66,15 @@ fn torture_worker() {
                 peer.damaged = rules.damaged;
                 Worker { peer, log: log(writer), random, rules }.run(end)
             }
-            _ => two_threads(&path, flags, [log(writer), log(writer + 1)], random, rules, end),
+            "reserve_alone" => {
+                let mut peer = Ours::open(&path, flags);
+                peer.set_reserve();
+                Worker { peer, log: log(writer), random, rules }.run(end)
+            }
+            kind => {
+                let logs = [log(writer), log(writer + 1)];
+                two_threads(&path, flags, logs, random, rules, end, kind == "reserve")
+            }
         };
         format!("did {operations}")
     }));
@@ -80,9 +88,13 @@ fn two_threads(
     mut random: Random,
     rules: Rules,
     end: SystemTime,
+    reserve: bool,
 ) -> u64 {
     let mut first = Ours::open(path, flags);
     first.damaged = rules.damaged;
+    if reserve {
+        first.set_reserve();
+    }
     let database = first.database();
     let [log, second_log] = logs;
     let seed = random.below(u64::MAX);
@@ -90,6 +102,9 @@ fn two_threads(
         let second = scope.spawn(|| {
             let (mut peer, random) = (Ours::second(&database), Random::new(seed));
             peer.damaged = rules.damaged;
+            if reserve {
+                peer.set_reserve();
+            }
             Worker { peer, log: second_log, random, rules }.run(end)
         });
         let did = Worker { peer: first, log, random, rules }.run(end);
@@ -140,7 +155,8 @@ impl Crew {
         let mut locker = Locker::start_as("torture_worker", &self.path, HASH_SIZE, self.mode.flags);
         self.writers += 2;
         let mutexes = self.mode.flags & flag::MUTEX_LOCKING != 0;
-        let dies = self.mode.killed == Killed::Harmlessly && kind != "threads";
+        let one_thread = !matches!(kind, "threads" | "reserve");
+        let dies = self.mode.killed == Killed::Harmlessly && one_thread;
         let traverses = kind != "libtdb" || !mutexes;
         let end = self.end.duration_since(UNIX_EPOCH).unwrap().as_millis();
         let (seed, writer) = (self.random.below(u64::MAX), self.writers);
@@ -215,6 +231,10 @@ impl Crew {
 }
 
 fn torture(name: &str, mode: Mode) {
+    torture_by(name, mode, ["libtdb", "libtdb", "ours", "threads"]);
+}
+
+fn torture_by(name: &str, mode: Mode, kinds: [&'static str; 4]) {
     if !libtdb::available() {
         return;
     }
@@ -236,7 +256,7 @@ fn torture(name: &str, mode: Mode) {
         deaths: 0,
         operations: 0,
     };
-    for kind in ["libtdb", "libtdb", "ours", "threads"] {
+    for kind in kinds {
         crew.start(kind);
     }
     crew.supervise();
@@ -289,6 +309,15 @@ fn volatile_file_with_byte_ranges_keeps_everything_that_was_done() {
 fn volatile_file_with_mutexes_keeps_everything_that_was_done() {
     let flags = flag::CLEAR_IF_FIRST | flag::MUTEX_LOCKING | flag::VOLATILE | flag::NOSYNC;
     torture("volatile, mutexes", Mode { flags, killed: Killed::Harmlessly });
+}
+
+#[test]
+fn handles_with_a_reserve_keep_everything_that_was_done_beside_libtdb() {
+    let kinds = ["libtdb", "libtdb", "reserve", "reserve_alone"];
+    for (name, mutexes) in [("reserve, ranges", 0), ("reserve, mutexes", flag::MUTEX_LOCKING)] {
+        let flags = flag::CLEAR_IF_FIRST | flag::INCOMPATIBLE_HASH | mutexes | flag::NOSYNC;
+        torture_by(name, Mode { flags, killed: Killed::Harmlessly }, kinds);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringmaster_storage::chain::StoreMode;
 use ringmaster_storage::engine::AccessError;
 use ringmaster_storage::flags::Flags;
-use ringmaster_storage::handle::{Database, Handle, Locked, Session};
+use ringmaster_storage::handle::{Database, Handle, Locked, Reserve, Session};
 use ringmaster_storage::lock::{LockKind, Wait};
 use ringmaster_storage::mutex::FutexWake;
 use ringmaster_storage::open::{OpenOptions, open};
@@ -132,6 +132,12 @@ impl Ours {
     fn with(handle: Handle) -> Self {
         let ring = if handle.database().mutexes().is_some() { FutexRing::new() } else { None };
         Self { handle, session: None, ring, turn: 0, damaged: false }
+    }
+
+    /// Leaves deleted records dead, but few enough that the limits are met all the time.
+    pub fn set_reserve(&mut self) {
+        let limits = Reserve { records_max: 12, record_len_max: 1000 };
+        self.handle.set_reserve(Some(limits)).unwrap();
     }
 
     pub fn database(&self) -> Arc<Database> {
