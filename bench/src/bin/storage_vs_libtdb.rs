@@ -1,6 +1,6 @@
 //! Our storage beside libtdb on the same machine, interleaved: a table of ratios.
 //!
-//! `storage_vs_libtdb [--rounds N] [--records N] [--traverse N] [--json FILE] [--quick]`
+//! `storage_vs_libtdb [--rounds N] [--records N] [--traverse N] [--json FILE] [--contended] [--quick]`
 //!
 //! For each locking mode and number of processes, rounds alternate between ours and C; each round
 //! starts fresh processes on a fresh file. A line is the median over the rounds of the time per
@@ -10,6 +10,8 @@
 //! Files lie in memory (`/dev/shm`) where there is such a place; the synchronous transactions use
 //! the temporary directory, and what lies outside of the syncs is listed beside them.
 
+#[path = "../contended.rs"]
+mod contended;
 #[path = "../../../storage/tests/support/libtdb.rs"]
 mod libtdb;
 
@@ -22,7 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libtdb::{Tdb, flag, mode};
 use ringmaster_storage::chain::{StoreMode, Stored};
 use ringmaster_storage::flags::Flags;
-use ringmaster_storage::handle::{Handle, Progress};
+use ringmaster_storage::handle::{Handle, Progress, Reserve};
 use ringmaster_storage::lock::{LockKind, Wait};
 use ringmaster_storage::open::{OpenOptions, open};
 
@@ -50,6 +52,9 @@ fn main() -> Result<()> {
         println!("skipped: {reason}");
         return Ok(());
     }
+    if options.contended_only {
+        return contended::compare(&options);
+    }
     let mut results = Vec::new();
     for (mode_name, flags) in MODES {
         for processes in [1, 2] {
@@ -59,6 +64,7 @@ fn main() -> Result<()> {
     results.push(compare_traverse(&options)?);
     results.extend(compare_synced(&options)?);
     print_table(&results);
+    contended::compare(&options)?;
     if let Some(path) = &options.json {
         std::fs::write(path, to_json(&options, &results)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -78,11 +84,18 @@ struct Options {
     records: u32,
     traverse: u32,
     json: Option<PathBuf>,
+    contended_only: bool,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { rounds: 7, records: 20_000, traverse: 1_000_000, json: None };
+        let mut options = Self {
+            rounds: 7,
+            records: 20_000,
+            traverse: 1_000_000,
+            json: None,
+            contended_only: false,
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -91,6 +104,7 @@ impl Options {
                 "--records" => options.records = value()?.parse()?,
                 "--traverse" => options.traverse = value()?.parse()?,
                 "--json" => options.json = Some(PathBuf::from(value()?)),
+                "--contended" => options.contended_only = true,
                 "--quick" => {
                     (options.rounds, options.records, options.traverse) = (1, 500, 5_000);
                 }
@@ -195,15 +209,20 @@ fn run_workers(options: &Options, side: &str, flags: i32, processes: usize) -> R
     let path = directory.path().join("bench.tdb");
     let path = path.to_str().context("a UTF-8 path")?;
     let (flags, records) = (flags.to_string(), options.records.to_string());
-    let mut workers = (0..processes)
+    let workers = (0..processes)
         .map(|number| {
             let clock = if processes == 1 { "cpu" } else { "wall" };
             let number = number.to_string();
             Worker::start(&["all", side, &flags, path, &records, &number, clock])
         })
         .collect::<Result<Vec<_>>>()?;
+    in_step(workers, LINES.len())
+}
+
+/// Lets the workers begin each of `lines` at the same moment; the slower one counts.
+fn in_step(mut workers: Vec<Worker>, lines: usize) -> Result<Vec<f64>> {
     let mut times = Vec::new();
-    for _ in LINES {
+    for _ in 0..lines {
         for worker in &mut workers {
             ensure!(worker.line()? == "ready", "a worker is out of step");
         }
@@ -328,9 +347,12 @@ fn check<T>(done: Result<T, libtdb::TdbError>) -> Result<T> {
 
 impl Side {
     fn open(side: &str, path: &Path, flags: i32) -> Result<Self> {
-        if side == "ours" {
+        if side != "libtdb" {
             let flags = Flags::from_bits(flags.cast_unsigned());
-            let handle = Box::new(open(path, &OpenOptions::create(HASH_SIZE, flags))?);
+            let mut handle = Box::new(open(path, &OpenOptions::create(HASH_SIZE, flags))?);
+            if side == "reserve" {
+                handle.set_reserve(Some(Reserve::default()))?;
+            }
             return Ok(Self::Ours { handle, buf: Vec::new() });
         }
         Ok(Self::Theirs(Tdb::create(path, i32::try_from(HASH_SIZE)?, flags)?))
@@ -480,6 +502,10 @@ fn worker(args: &[String]) -> Result<()> {
             }
             println!("{}", clock.nanos_per(times));
             Ok(())
+        }
+        ["contended", side, flags, path, keys, records, process] => {
+            let side = Side::open(side, Path::new(path), flags.parse()?)?;
+            contended::work(side, keys, records.parse()?, process.parse()?)
         }
         ["traverse", side, path] => {
             let flags = flag::INCOMPATIBLE_HASH | flag::NOSYNC;
