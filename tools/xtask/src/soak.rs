@@ -53,7 +53,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "torture",
         about: "libtdb processes and ours on one file, killed at random, 60 s per mode",
-        cargo: "test --release -p ringmaster-storage --test torture --test killed -- --nocapture",
+        cargo: "test --release -p ringmaster-storage --test torture --test torture_deaths --test killed --test reserve -- --nocapture",
         env: &[("RINGMASTER_SOAK_SECONDS", "60"), ("RINGMASTER_SOAK", "1")],
         keep: 16,
     },
