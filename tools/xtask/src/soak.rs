@@ -134,6 +134,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     let seed = jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string();
     let mut page = heading()?;
     writeln!(page, "- seed: {seed}")?;
+    let path = result_path();
     let mut all_ok = true;
     for step in STEPS.iter().filter(|step| args.is_empty() || args.iter().any(|a| a == step.name)) {
         println!("\n== {}: {}", step.name, step.about);
@@ -147,10 +148,11 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         let outcome = suite::run(&mut command)?;
         all_ok &= outcome.ok;
         describe(&mut page, step, &outcome)?;
+        // After each step: a soak that is cut off keeps what it has.
+        fs::write(&path, &page).with_context(|| format!("cannot write {path}"))?;
     }
     let verdict = if all_ok { "all steps passed" } else { "A STEP FAILED" };
     writeln!(page, "\nVerdict: {verdict}.")?;
-    let path = result_path();
     fs::write(&path, page).with_context(|| format!("cannot write {path}"))?;
     println!("\n{verdict}; result in {path}");
     Ok(all_ok)
