@@ -80,6 +80,20 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         self.count_change()
     }
 
+    /// Dead records in a chain that the caller holds.
+    pub(crate) fn dead_in(&self, chain: u32) -> Result<u32, AccessError> {
+        let mut dead = 0_u32;
+        let mut offset = self.store.read_u32(self.layout.head_of(chain))?;
+        let mut circle = CycleGuard::new();
+        while offset != 0 {
+            let header = self.read_chained(offset)?;
+            dead += u32::from(header.magic == Magic::Dead);
+            circle.check(offset)?;
+            offset = header.next;
+        }
+        Ok(dead)
+    }
+
     /// Looks for a key, live or dead.
     fn meet(&self, key: &[u8], hash: u32, needed: u32) -> Result<Met, AccessError> {
         let mut best: Option<Found> = None;

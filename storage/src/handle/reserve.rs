@@ -6,7 +6,7 @@
 //!   [`BURIED_PER_CHAIN_MAX`] per chain, stay dead because of this handle. At a limit a delete does
 //!   as libtdb does: it frees, or leaves up to `max_dead` in the chain.
 //! - The count may be too high, for others purge and revive our dead records as well: giving a
-//!   chain back settles what was counted for it. A dead record a traverse stands on at that moment
+//!   chain back, or finding it full, settles what was counted for it. A dead record a traverse stands on at that moment
 //!   stays in its chain, as after a delete of libtdb's, and is counted no more.
 //! - Giving back never waits for a chain; it waits for the freelist only where the handle may.
 //!
@@ -72,10 +72,20 @@ impl Buried {
         self.total >= self.limits.records_max
     }
 
+    fn plot_is_full(&self, chain: u32) -> bool {
+        self.plots[chain as usize].buried >= BURIED_PER_CHAIN_MAX
+    }
+
+    /// The chain has this many dead records in all, whoever left them.
+    fn at_most(&mut self, chain: u32, dead: u32) {
+        let plot = &mut self.plots[chain as usize];
+        let most = u8::try_from(dead).unwrap_or(u8::MAX);
+        self.total -= u32::from(plot.buried.saturating_sub(most));
+        plot.buried = plot.buried.min(most);
+    }
+
     fn admits(&self, chain: u32, rec_len: u32) -> bool {
-        !self.is_full()
-            && rec_len <= self.limits.record_len_max
-            && self.plots[chain as usize].buried < BURIED_PER_CHAIN_MAX
+        !self.is_full() && rec_len <= self.limits.record_len_max && !self.plot_is_full(chain)
     }
 
     fn bury(&mut self, chain: u32) {
@@ -238,6 +248,7 @@ impl Handle {
         }
         let Some(found) = self.engine().find(key, hash)? else { return Ok(false) };
         let chain = self.database.layout.chain_of(hash);
+        self.settle(chain)?;
         let keeps = self.reserve.as_ref().is_some_and(|it| it.admits(chain, found.header.rec_len));
         if !keeps {
             self.engine().delete_found(&found)?;
@@ -249,6 +260,19 @@ impl Handle {
             buried.bury(chain);
         }
         Ok(true)
+    }
+
+    /// Others revive what this handle has left, so a chain that seems full is counted anew. Without
+    /// it a chain shared with a busy process would soon count as full for good.
+    fn settle(&mut self, chain: u32) -> Result<(), AccessError> {
+        if !self.reserve.as_ref().is_some_and(|buried| buried.plot_is_full(chain)) {
+            return Ok(());
+        }
+        let dead = self.engine().dead_in(chain)?;
+        if let Some(buried) = &mut self.reserve {
+            buried.at_most(chain, dead);
+        }
+        Ok(())
     }
 
     /// A store or delete as libtdb does them has freed the chain's dead records, if the policy is
