@@ -14,8 +14,8 @@ mod streams;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    io::Read,
-    net::{SocketAddr, TcpListener},
+    io::{self, Read},
+    net::{IpAddr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
@@ -188,7 +188,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
     let Configuration { paths, settings, native, tunables } = configuration;
     let port = CTDB_PORT;
     let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
-    let (pnn, _listener) = own_node(&nodes, &settings)?;
+    let (pnn, _listener) = own_node(&nodes, settings.node_address)?;
     let pid_file = paths.pidfile(OsStr::new("ctdbd"));
     let _pid_file = PidFile::create(&pid_file)
         .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
@@ -275,9 +275,29 @@ fn reactor_kind(native: &NativeConf) -> ReactorKind {
     }
 }
 
+/// How long an address in use is tried again: a killed daemon's files close with its last thread
+/// and ring, some time after its process looks gone. One that lives does not let go.
+const ADDRESS_RELEASE: Duration = Duration::from_secs(2);
+
 /// Which node this is: the one whose address can be had here.
-fn own_node(nodes: &NodeMap, settings: &Settings) -> Result<(Pnn, TcpListener), Failure> {
-    let wanted = settings.node_address;
+fn own_node(nodes: &NodeMap, wanted: Option<IpAddr>) -> Result<(Pnn, TcpListener), Failure> {
+    let deadline = Instant::now() + ADDRESS_RELEASE;
+    loop {
+        let mut in_use = false;
+        let found = bind_own_node(nodes, wanted, &mut in_use);
+        if found.is_ok() || !in_use || Instant::now() >= deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Tries each address that may be ours, once.
+fn bind_own_node(
+    nodes: &NodeMap,
+    wanted: Option<IpAddr>,
+    in_use: &mut bool,
+) -> Result<(Pnn, TcpListener), Failure> {
     for node in &nodes.0 {
         let Some(ip) = node.addr.ip() else { continue };
         if node.flags.intersects(NodeFlags::DELETED) || wanted.is_some_and(|wanted| wanted != ip) {
@@ -286,12 +306,13 @@ fn own_node(nodes: &NodeMap, settings: &Settings) -> Result<(Pnn, TcpListener), 
         match TcpListener::bind(SocketAddr::new(ip, node.addr.port())) {
             Ok(listener) => return Ok((node.pnn, listener)),
             Err(error) if wanted.is_some() => {
+                *in_use = error.kind() == io::ErrorKind::AddrInUse;
                 return Err(Failure::new(format!(
                     "cannot listen on the node address {ip} port {}: {error}",
                     node.addr.port()
                 )));
             }
-            Err(_) => {}
+            Err(error) => *in_use |= error.kind() == io::ErrorKind::AddrInUse,
         }
     }
     Err(Failure::new(match wanted {
@@ -411,4 +432,25 @@ fn watch_standard_input(report: mpsc::Sender<Report>) {
         // Fails only when the daemon is ending.
         let _ = report.blocking_send(Report::Shutdown(TEST_PARENT_GONE));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmaster_protocol::node::NodeAndFlags;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_a_dying_daemon_lets_go_is_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let (pnn, flags) = (Pnn::new(0).unwrap(), NodeFlags::NONE);
+        let nodes = NodeMap(vec![NodeAndFlags { pnn, flags, addr: address.into() }]);
+        for wanted in [None, Some(address.ip())] {
+            assert!(own_node(&nodes, wanted).is_err(), "the holder lives");
+        }
+        let waiter = std::thread::spawn(move || own_node(&nodes, Some(address.ip())).is_ok());
+        drop(held);
+        assert!(waiter.join().unwrap());
+    }
 }
