@@ -132,7 +132,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     }
     // Fresh for every soak, and printed: a finding can be repeated.
     let seed = jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string();
-    let mut page = heading()?;
+    let mut page = heading(args)?;
     writeln!(page, "- seed: {seed}")?;
     let path = result_path();
     let mut all_ok = true;
@@ -175,13 +175,13 @@ fn missing_tool(step: &str) -> Option<&'static str> {
     (!works).then_some(probe)
 }
 
-fn heading() -> Result<String> {
+fn heading(steps: &[String]) -> Result<String> {
     let mut page = String::new();
     writeln!(page, "# Soak of {}\n", jiff::Zoned::now().strftime("%Y-%m-%d %H:%M %Z"))?;
     writeln!(page, "- commit: {}", first_line(&mut git("rev-parse HEAD")))?;
     writeln!(page, "- machine: {}, {} processors", processor(), threads())?;
     writeln!(page, "- kernel: {}", first_line(Command::new("uname").arg("-sr")))?;
-    writeln!(page, "- command: cargo xtask soak")?;
+    writeln!(page, "- command: {}", format!("cargo xtask soak {}", steps.join(" ")).trim_end())?;
     Ok(page)
 }
 
