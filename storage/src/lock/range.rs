@@ -14,7 +14,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use super::LockKind;
+use super::{LockKind, tick::Tick};
+use crate::limits::SLEEP_SLICE_MAX;
 
 /// A range of lock bytes (physical file offsets).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,16 @@ impl Ranges {
     }
 
     /// Locks, sleeping as long as it takes.
+    ///
+    /// Asks again with every tick: a libtdb process that queued behind this wait is not entered into
+    /// the kernel's deadlock search, and libtdb relies on its EDEADLK when it deadlocks with itself.
+    /// It is searched for anew when the wait in front of it ends.
     pub(crate) fn lock(&self, span: Span, kind: LockKind) -> io::Result<()> {
+        if self.try_lock(span, kind)? {
+            return Ok(());
+        }
+        // Where the signal is taken or no timer is left, the wait is one piece.
+        let _tick = Tick::start(SLEEP_SLICE_MAX).ok();
         while !self.lock_until_signal(span, kind)? {}
         Ok(())
     }
