@@ -218,3 +218,18 @@ fn command_line<Id>(command: &Command<Id>, width: usize) -> String {
     let left = format!("{} {}", command.name, command.args);
     format!("  {left:width$}     {}\n", command.help)
 }
+/// The number at the start of a word, as `atoi` reads it before it is cut down to 32 bits: blanks, a
+/// sign, digits; 0 without digits; ends at the limits of 64 bits.
+pub fn leading_number(text: &OsStr) -> i64 {
+    let text = text.as_bytes().trim_ascii_start();
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let mut value: i64 = 0;
+    for digit in text.iter().take_while(|b| b.is_ascii_digit()) {
+        value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
+    }
+    if negative { -value } else { value }
+}

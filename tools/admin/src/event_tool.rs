@@ -16,7 +16,7 @@ use ringmaster_control::config::{LogLevel, Paths};
 use ringmaster_protocol::eventd::{EventReply, EventRequest, RunFlags};
 use ringmaster_protocol::text::Text;
 
-use crate::cmdline::{Command, Options, Tool};
+use crate::cmdline::{Command, Options, Tool, leading_number};
 use crate::output::Output;
 use client::CallError;
 
@@ -221,17 +221,7 @@ fn text(word: &OsStr) -> Option<Text<'_>> {
 /// `atoi` (which keeps the low 32 bits), and 0 for what is negative then. The daemon takes 0 as a
 /// time-out that is over at once, whatever the manual says.
 fn timeout_seconds(text: &OsStr) -> u32 {
-    let text = text.as_bytes().trim_ascii_start();
-    let (negative, text) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    let mut value: i64 = 0;
-    for digit in text.iter().take_while(|b| b.is_ascii_digit()) {
-        value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
-    }
-    let [a, b, c, d, ..] = (if negative { -value } else { value }).to_le_bytes();
+    let [a, b, c, d, ..] = leading_number(text).to_le_bytes();
     u32::try_from(i32::from_le_bytes([a, b, c, d])).unwrap_or(0)
 }
 

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::cmdline::leading_number;
 use crate::errno;
 use crate::output::say;
 use crate::posix_lock::{self, Holder, Range};
@@ -84,17 +85,7 @@ impl Arguments {
 
 /// `atoi`, kept within what a file offset can be.
 fn lock_count(text: &OsStr) -> i64 {
-    let text = text.as_bytes().trim_ascii_start();
-    let (negative, text) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    let mut value: i64 = 0;
-    for digit in text.iter().take_while(|b| b.is_ascii_digit()) {
-        value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
-    }
-    if negative { -value } else { value.min(i64::from(i32::MAX)) }
+    leading_number(text).min(i64::from(i32::MAX))
 }
 
 /// The whole program; `args` begins with the program's name. Runs until it is interrupted.

@@ -9,7 +9,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::command::Failure;
+use serde::Serialize;
+
+use crate::command::{Failure, Key, key};
 
 /// Why bytes written in hexadecimal cannot be read, in C's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,42 @@ impl fmt::Display for Hex<'_> {
 /// What C's `%.*s` prints of bytes: those before the first NUL.
 pub(crate) fn before_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Keys of [`ValueOfKey`].
+pub(crate) const VALUE_OF_KEY: &[Key] = &[
+    key("key", "string", "key; what is not printable, and \" and \\, as \\XX"),
+    key("key_hex", "string", "key in hexadecimal"),
+    key("size", "number", "bytes of the value; 0 if there is no such record"),
+    key("value", "string", "value, written as the key is"),
+    key("value_hex", "string", "value in hexadecimal"),
+];
+
+/// A key and its value, as commands that read one record document them.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ValueOfKey {
+    key: String,
+    key_hex: String,
+    /// Bytes of the value; 0 if there is no such record.
+    pub(crate) size: usize,
+    value: String,
+    value_hex: String,
+    /// The value as it is.
+    #[serde(skip)]
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl ValueOfKey {
+    pub(crate) fn new(key: &[u8], bytes: Vec<u8>) -> Self {
+        Self {
+            key: Escaped(key).to_string(),
+            key_hex: Hex(key).to_string(),
+            size: bytes.len(),
+            value: Escaped(&bytes).to_string(),
+            value_hex: Hex(&bytes).to_string(),
+            bytes,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use ringmaster_client::{Database, Transaction, TransactionError};
 use serde::Serialize;
 
 use super::attached::{find_transacted, open};
-use super::data::{Escaped, Hex, before_nul, key_argument, value_argument};
+use super::data::{VALUE_OF_KEY, ValueOfKey, before_nul, key_argument, value_argument};
 use crate::arguments::text;
-use crate::command::{Failure, Key, Outcome, key};
+use crate::command::{Failure, Key, Outcome};
 use crate::output::Report;
 use crate::page::Page;
 use crate::session::Session;
@@ -25,41 +25,15 @@ use crate::session::Session;
 use input::{Change, changes};
 
 /// Keys of `pfetch`.
-pub const PFETCH: &[Key] = &[
-    key("key", "string", "key; what is not printable, and \" and \\, as \\XX"),
-    key("key_hex", "string", "key in hexadecimal"),
-    key("size", "number", "bytes of the value; 0 if there is no such record"),
-    key("value", "string", "value, written as the key is"),
-    key("value_hex", "string", "value in hexadecimal"),
-];
+pub const PFETCH: &[Key] = VALUE_OF_KEY;
 
 #[derive(Clone, Debug, Serialize)]
-struct Fetched {
-    key: String,
-    key_hex: String,
-    size: usize,
-    value: String,
-    value_hex: String,
-    #[serde(skip)]
-    bytes: Vec<u8>,
-}
-
-impl Fetched {
-    fn new(key: &[u8], bytes: Vec<u8>) -> Self {
-        Self {
-            key: Escaped(key).to_string(),
-            key_hex: Hex(key).to_string(),
-            size: bytes.len(),
-            value: Escaped(&bytes).to_string(),
-            value_hex: Hex(&bytes).to_string(),
-            bytes,
-        }
-    }
-}
+#[serde(transparent)]
+struct Fetched(ValueOfKey);
 
 impl Report for Fetched {
     fn human(&self, page: &mut Page) {
-        page.bytes(before_nul(&self.bytes));
+        page.bytes(before_nul(&self.0.bytes));
         page.line("");
     }
 }
@@ -77,7 +51,7 @@ pub fn pfetch(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
         let word = text(arguments, 1);
         Failure::new(format_args!("{error}\nFailed to read record for key {word}"))
     })?;
-    session.output().report(&Fetched::new(&key, fetched.unwrap_or_default()))?;
+    session.output().report(&Fetched(ValueOfKey::new(&key, fetched.unwrap_or_default())))?;
     Ok(0)
 }
 
@@ -175,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_value_is_shown_up_to_its_first_nul_and_documented_whole() {
-        let fetched = Fetched::new(b"k", b"ab\0c".to_vec());
+        let fetched = Fetched(ValueOfKey::new(b"k", b"ab\0c".to_vec()));
         assert_eq!(human(&fetched), "ab\n");
         assert!(json(&fetched).contains("\"value\": \"ab\\\\00c\""), "{}", json(&fetched));
         documented(&fetched, PFETCH);
@@ -183,6 +157,6 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_there_is_an_empty_line() {
-        assert_eq!(human(&Fetched::new(b"k", Vec::new())), "\n");
+        assert_eq!(human(&Fetched(ValueOfKey::new(b"k", Vec::new()))), "\n");
     }
 }

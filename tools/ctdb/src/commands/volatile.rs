@@ -11,9 +11,9 @@ use ringmaster_protocol::record::PushRecord;
 use serde::Serialize;
 
 use super::attached::{find_volatile, open};
-use super::data::{Escaped, Hex, before_nul, key_argument, value_argument};
+use super::data::{VALUE_OF_KEY, ValueOfKey, before_nul, key_argument, value_argument};
 use crate::arguments::text;
-use crate::command::{Failure, Key, Outcome, key};
+use crate::command::{Failure, Key, Outcome};
 use crate::output::Report;
 use crate::page::Page;
 use crate::session::{Session, active};
@@ -23,42 +23,16 @@ const EIO: i32 = 5;
 const ETIMEDOUT: i32 = 110;
 
 /// Keys of `readkey`.
-pub const READKEY: &[Key] = &[
-    key("key", "string", "key; what is not printable, and \" and \\, as \\XX"),
-    key("key_hex", "string", "key in hexadecimal"),
-    key("size", "number", "bytes of the value; 0 if there is no such record"),
-    key("value", "string", "value, written as the key is"),
-    key("value_hex", "string", "value in hexadecimal"),
-];
+pub const READKEY: &[Key] = VALUE_OF_KEY;
 
 #[derive(Clone, Debug, Serialize)]
-struct ReadRecord {
-    key: String,
-    key_hex: String,
-    size: usize,
-    value: String,
-    value_hex: String,
-    #[serde(skip)]
-    bytes: Vec<u8>,
-}
-
-impl ReadRecord {
-    fn new(key: &[u8], bytes: Vec<u8>) -> Self {
-        Self {
-            key: Escaped(key).to_string(),
-            key_hex: Hex(key).to_string(),
-            size: bytes.len(),
-            value: Escaped(&bytes).to_string(),
-            value_hex: Hex(&bytes).to_string(),
-            bytes,
-        }
-    }
-}
+#[serde(transparent)]
+struct ReadRecord(ValueOfKey);
 
 impl Report for ReadRecord {
     fn human(&self, page: &mut Page) {
-        page.put(format_args!("Data: size:{} ptr:[", self.size));
-        page.bytes(before_nul(&self.bytes));
+        page.put(format_args!("Data: size:{} ptr:[", self.0.size));
+        page.bytes(before_nul(&self.0.bytes));
         page.line("]");
     }
 }
@@ -116,7 +90,7 @@ pub fn readkey(session: &mut Session<'_>, arguments: &[OsString]) -> Outcome {
         })
     };
     let value = value.map_err(|error| explain(&error, &found.name, &text))?;
-    session.output().report(&ReadRecord::new(&key, value))?;
+    session.output().report(&ReadRecord(ValueOfKey::new(&key, value)))?;
     Ok(0)
 }
 
@@ -223,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_value_is_shown_in_brackets_with_its_size() {
-        let record = ReadRecord::new(b"k", b"v1".to_vec());
+        let record = ReadRecord(ValueOfKey::new(b"k", b"v1".to_vec()));
         assert_eq!(human(&record), "Data: size:2 ptr:[v1]\n");
-        let with_nul = ReadRecord::new(b"k", b"\0A\n\0".to_vec());
+        let with_nul = ReadRecord(ValueOfKey::new(b"k", b"\0A\n\0".to_vec()));
         assert_eq!(human(&with_nul), "Data: size:4 ptr:[]\n");
         documented(&record, READKEY);
     }
