@@ -16,229 +16,42 @@
 //! `ctdb/server/ctdb_daemon.c`, `ctdb/server/ctdb_ltdb_server.c`.
 
 mod call;
+mod contract;
+mod counters;
 mod database;
 mod deferral;
 mod hot;
 mod migration;
+mod parking;
 mod pending;
 mod readonly;
 mod store;
 mod store_rule;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use ringmaster_protocol::{
     DbId, Destination, Generation, Packet, Pnn, RequestHeader,
-    call::{CallFlags, CallId, ReqCall},
     database::{DbFlags, VnnMap},
     hash::jenkins,
-    id::Reqid,
     record::RecordHeader,
 };
 
+pub use contract::{
+    ClientId, Context, ControlToken, Millis, NodeEnvelope, Output, RecordTunables, Ticket,
+};
+pub use counters::{Latency, RecordCounters};
 pub use database::{DbStatistics, HotKey};
 pub use pending::ReqidTable;
 pub use store::{FetchError, LockOutcome, MemoryStore, RecordStore};
 
 use database::Database;
+use parking::{Locked, Origin, Parked, Work};
 use pending::PendingCall;
-
-/// Milliseconds since an arbitrary start; never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Millis(pub u64);
-
-impl Millis {
-    /// Later by `millis`.
-    #[must_use]
-    pub const fn plus(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(millis))
-    }
-}
-
-/// Name of a local client, unique for the life of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(pub u32);
-
-/// Names a parked packet that waits for its chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// Names a control that the engine has sent and wants to hear the end of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ControlToken(pub u64);
-
-/// What the engine wants done. The implementor encodes and counts; it decides nothing.
-pub trait Output {
-    /// Answers a client's call (`REPLY_CALL`). The client may be gone: then nothing is sent.
-    fn reply_client(&mut self, client: ClientId, reqid: Reqid, status: i32, data: &[u8]);
-
-    /// Sends a packet to another node (never to this one).
-    fn send_node(&mut self, to: Pnn, envelope: NodeEnvelope, packet: &Packet<'_>);
-
-    /// The chain of `key` is busy: wait for it, then call [`RecordEngine::chain_ready`] with the
-    /// chain still locked for us.
-    fn wait_for_chain(&mut self, db: DbId, key: &[u8], ticket: Ticket);
-
-    /// Sends an `UPDATE_RECORD` control (payload: a `ctdb_rec_buffer`) to a node; its end comes
-    /// back through [`RecordEngine::control_done`].
-    fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]);
-
-    /// The record protocol has been violated in a way that only a recovery repairs.
-    fn force_recovery(&mut self, reason: &'static str);
-}
-
-/// Addressing of a record packet between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeEnvelope {
-    /// Whom the answer goes to: the origin of a call, even when somebody forwards it.
-    pub source: Pnn,
-    /// Chosen by the origin of the call.
-    pub reqid: Reqid,
-    /// Of the database.
-    pub generation: Generation,
-}
-
-/// Tunables that the record path reads (`docs/spec/cluster-semantics.md` 11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordTunables {
-    /// `FetchCollapse`: one migration at a time per key, later callers wait for it.
-    pub fetch_collapse: bool,
-    /// `HopcountMakeSticky`: hops that make a key sticky (sticky databases only).
-    pub hopcount_make_sticky: u32,
-    /// `StickyDuration`, in seconds.
-    pub sticky_duration_s: u32,
-    /// `StickyPindown`, in milliseconds.
-    pub sticky_pindown_ms: u32,
-    /// `ControlTimeout`, in seconds: a revoke gives up after it.
-    pub control_timeout_s: u32,
-}
-
-impl Default for RecordTunables {
-    fn default() -> Self {
-        Self {
-            fetch_collapse: true,
-            hopcount_make_sticky: 50,
-            sticky_duration_s: 600,
-            sticky_pindown_ms: 200,
-            control_timeout_s: 60,
-        }
-    }
-}
-
-/// Counters of the record path; the shard adds them to what `ctdb statistics` shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RecordCounters {
-    /// Client calls processed, repeated ones again.
-    pub total_calls: u64,
-    /// Gauge: client calls under way.
-    pub pending_calls: u64,
-    /// Largest hop count seen at a dmaster.
-    pub max_hop_count: u32,
-    /// Calls by hop count: bucket = bit length, at most 15.
-    pub hop_count_bucket: [u32; 16],
-    /// Read-only copies handed out.
-    pub ro_delegations: u64,
-    /// Revokes completed.
-    pub ro_revokes: u64,
-    /// Client calls for a database that is not attached: they get no answer, as in C.
-    pub calls_unknown_db: u64,
-    /// Latencies of client calls, in milliseconds: number, sum, minimum, maximum.
-    pub latency: Latency,
-}
-
-/// A latency counter, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Latency {
-    /// Samples.
-    pub count: u64,
-    /// Sum of them.
-    pub total: f64,
-    /// Smallest; 0 without samples.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-}
-
-impl Latency {
-    /// Adds a sample of `millis`.
-    pub fn add(&mut self, millis: f64) {
-        self.min = if self.count == 0 { millis } else { self.min.min(millis) };
-        self.max = self.max.max(millis);
-        self.total += millis;
-        self.count += 1;
-    }
-}
-
-/// Who asked, and how to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Client {
-        client: ClientId,
-        reqid: Reqid,
-    },
-    /// `node` may be this one: a call sent again after a recovery.
-    Node {
-        node: Pnn,
-        reqid: Reqid,
-        generation: Generation,
-    },
-}
-
-/// A call taken out of its packet, to be processed again later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Parked {
-    origin: Origin,
-    work: Work,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Work {
-    Call {
-        flags: CallFlags,
-        db: DbId,
-        callid: CallId,
-        hopcount: u32,
-        key: Box<[u8]>,
-        calldata: Box<[u8]>,
-    },
-    /// `REQ_DMASTER`; the boxed bytes are the record's.
-    ReqDmaster {
-        packet: migration::Handover,
-        dmaster: Pnn,
-    },
-    ReplyDmaster {
-        packet: migration::Handover,
-    },
-    /// A `REPLY_CALL` of this node to itself.
-    ReplyCall {
-        status: i32,
-        data: Box<[u8]>,
-    },
-    /// A revoke whose updates are done.
-    FinishRevoke {
-        db: DbId,
-        key: Box<[u8]>,
-    },
-}
-
-impl Work {
-    /// Work of this node's own that no change of the epoch makes void.
-    const fn is_ours(&self) -> bool {
-        matches!(self, Self::FinishRevoke { .. })
-    }
-}
-
-/// What a call into the engine works with.
-pub struct Context<'a, S, O> {
-    /// Now.
-    pub now: Millis,
-    /// The records.
-    pub store: &'a mut S,
-    /// Where the results go.
-    pub out: &'a mut O,
-}
+use timers::Timer;
 
 /// The record protocol of one shard.
 #[derive(Debug)]
@@ -263,18 +76,6 @@ pub struct RecordEngine {
     value: Vec<u8>,
     /// Reused for replies with a header.
     reply: Vec<u8>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Timer {
-    /// A deferred-fetch queue has waited long enough.
-    DeferredFetch { db: DbId, key: Box<[u8]>, opened: u64 },
-    /// A pinned sticky record is let go.
-    Unpin { db: DbId, key: Box<[u8]> },
-    /// A revoke has taken too long.
-    RevokeTimeout { db: DbId, key: Box<[u8]>, started: u64 },
-    /// Packets held back after a revoke.
-    Inject { parked: Vec<Parked> },
 }
 
 impl RecordEngine {
@@ -312,16 +113,6 @@ impl RecordEngine {
         self.databases.remove(&id);
         self.pending.retain(|call| call.db != id);
         self.waiting.retain(|_, (db, _, _)| *db != id);
-    }
-
-    /// Waits that the store has given up because it is frozen: their packets wait for the thaw.
-    pub fn waits_given_up(&mut self, tickets: &[Ticket]) {
-        for ticket in tickets {
-            let Some((id, _, parked)) = self.waiting.remove(ticket) else { continue };
-            if let Some(db) = self.databases.get_mut(&id) {
-                db.frozen.push_back(parked);
-            }
-        }
     }
 
     /// Sets a run-time property (READONLY, STICKY); repeated calls change nothing.
@@ -455,18 +246,6 @@ impl RecordEngine {
         }
     }
 
-    /// The chain that `ticket` waited for is locked for us; it is unlocked when this returns.
-    pub fn chain_ready<S: RecordStore, O: Output>(
-        &mut self,
-        cx: &mut Context<'_, S, O>,
-        ticket: Ticket,
-    ) {
-        if let Some((db, key, parked)) = self.waiting.remove(&ticket) {
-            self.process(cx, parked);
-            cx.store.unlock(db, &key);
-        }
-    }
-
     /// A database has been thawed: what waited for it goes on, and every call that this node has
     /// under way is sent again (the only resend there is).
     pub fn thawed(&mut self, id: DbId) {
@@ -506,113 +285,4 @@ impl RecordEngine {
         }
         // A packet that waits for its chain stays: the grant has to find it to give the lock back.
     }
-
-    /// When [`Self::turn`] wants to be called again; `None` when nothing waits for time.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Millis> {
-        if !self.injected.is_empty() {
-            return Some(Millis(0));
-        }
-        self.timers.first_key_value().map(|((at, _), _)| *at)
-    }
-
-    /// Processes due timers and what they and earlier events have put aside. Bounded: packets put
-    /// aside while it runs wait for the next turn.
-    pub fn turn<S: RecordStore, O: Output>(&mut self, cx: &mut Context<'_, S, O>) {
-        while let Some(entry) = self.timers.first_entry() {
-            if entry.key().0 > cx.now {
-                break;
-            }
-            let timer = entry.remove();
-            self.timer_fired(cx, timer);
-        }
-        for _ in 0..self.injected.len() {
-            let Some(parked) = self.injected.pop_front() else { break };
-            self.process(cx, parked);
-        }
-    }
-
-    fn timer_fired<S: RecordStore, O: Output>(&mut self, cx: &mut Context<'_, S, O>, timer: Timer) {
-        match timer {
-            Timer::DeferredFetch { db, key, opened } => {
-                if self.deferred_fetch_of(db, &key).is_some_and(|queue| queue.opened == opened) {
-                    self.release_deferred_fetch(db, &key);
-                }
-            }
-            Timer::Unpin { db, key } => self.unpin(db, &key),
-            Timer::RevokeTimeout { db, key, started } => {
-                self.revoke_timed_out(cx, db, &key, started);
-            }
-            Timer::Inject { parked } => self.injected.extend(parked),
-        }
-    }
-
-    fn set_timer(&mut self, at: Millis, timer: Timer) {
-        self.next_timer += 1;
-        self.timers.insert((at, self.next_timer), timer);
-    }
-
-    /// Processes something that was put aside. A node's packet that waited over a change of the
-    /// epoch is dropped: its sender sends it again.
-    fn process<S: RecordStore, O: Output>(&mut self, cx: &mut Context<'_, S, O>, parked: Parked) {
-        let Parked { origin, work } = parked;
-        if let (Origin::Node { generation, .. }, false) = (origin, work.is_ours())
-            && generation != self.vnn_map.generation
-        {
-            return;
-        }
-        match (work, origin) {
-            (Work::Call { flags, db, callid, hopcount, key, calldata }, origin) => {
-                let (key, calldata) = (&*key, &*calldata);
-                let call = ReqCall { flags, db, callid, hopcount, key, calldata };
-                match origin {
-                    Origin::Client { client, reqid } => self.client_call(cx, client, reqid, &call),
-                    Origin::Node { .. } => self.node_call(cx, origin, &call),
-                }
-            }
-            (Work::ReqDmaster { packet, dmaster }, origin) => {
-                self.req_dmaster(cx, origin, packet, dmaster);
-            }
-            (Work::ReplyDmaster { packet }, origin) => self.reply_dmaster(cx, origin, packet),
-            (Work::ReplyCall { status, data }, Origin::Node { reqid, .. }) => {
-                self.reply_call(cx, reqid, status, &data);
-            }
-            (Work::ReplyCall { .. }, Origin::Client { .. }) => {}
-            (Work::FinishRevoke { db, key }, _) => self.finish_revoke(cx, db, &key),
-        }
-    }
-
-    /// Locks the chain of `key`, or parks the packet until that is possible.
-    fn lock_or_park<S: RecordStore, O: Output>(
-        &mut self,
-        cx: &mut Context<'_, S, O>,
-        db: DbId,
-        key: &[u8],
-        parked: impl FnOnce() -> Parked,
-    ) -> Locked {
-        match cx.store.try_lock(db, key) {
-            LockOutcome::Locked => Locked::Yes,
-            LockOutcome::Busy => {
-                self.next_ticket += 1;
-                let ticket = Ticket(self.next_ticket);
-                self.waiting.insert(ticket, (db, key.into(), parked()));
-                cx.out.wait_for_chain(db, key, ticket);
-                Locked::Parked
-            }
-            LockOutcome::Frozen => {
-                if let Some(database) = self.databases.get_mut(&db) {
-                    database.frozen.push_back(parked());
-                }
-                Locked::Parked
-            }
-            LockOutcome::Failed => Locked::Failed,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Locked {
-    Yes,
-    Parked,
-    Failed,
 }

@@ -12,8 +12,11 @@
 //! Origin: `docs/spec/cluster-semantics.md` 2, 3 and 7.
 
 mod actor;
+mod chains;
+mod checks;
 mod fault;
 mod mutation;
+mod network;
 mod node;
 mod random;
 mod recovery;

@@ -1,23 +1,18 @@
-//! The event loop and the network.
+//! The event loop.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
 };
 
-use ringmaster_dataplane::record::{
-    ClientId, Context, ControlToken, Millis, RecordEngine, RecordTunables, Ticket,
-};
-use ringmaster_protocol::{
-    Decode, Destination, Generation, Packet, Reqid,
-    database::DbFlags,
-    record::{RecBuffer, RecordFlags, RecordHeader},
-};
+use ringmaster_dataplane::record::{ClientId, Context, Millis, RecordEngine, RecordTunables};
+use ringmaster_protocol::{Reqid, database::DbFlags, record::RecordHeader};
 
 use crate::{
     Options, Summary,
     actor::{Actor, VACUUM},
     mutation::Mutation,
+    network::{Message, Update},
     node::{DB, Node, Recorder, SimStore, pnn},
     random::Random,
     recovery::{Recovery, Step},
@@ -42,26 +37,6 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
-
-/// An `UPDATE_RECORD` that calls a read-only copy back.
-#[derive(Clone, Debug)]
-pub(crate) struct Update {
-    token: ControlToken,
-    /// Of its packet's header: the sender's map when it was sent.
-    generation: Generation,
-    payload: Vec<u8>,
-}
-
-/// What travels between nodes. Controls keep their order with packets: one connection carries both.
-#[derive(Clone, Debug)]
-pub(crate) enum Message {
-    Packet(Vec<u8>),
-    Update(Update),
-    Updated { token: ControlToken, status: i32 },
-    VacuumFetch { key: usize },
-    TryDelete { key: usize, header: RecordHeader },
-    TryDeleted { key: usize, header: RecordHeader, deleted: bool },
-}
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -119,9 +94,6 @@ pub(crate) enum Event {
 /// Seconds that a run may take after its last operation was due: then something hangs.
 const PATIENCE_S: u64 = 60;
 
-/// Messages under way on one link; more means that something multiplies.
-const LINK_MAX: usize = 2_000;
-
 /// A cluster, its clients, and all that is going to happen.
 pub struct Sim {
     pub(crate) seed: u64,
@@ -139,7 +111,7 @@ pub struct Sim {
     pub(crate) faults_left: u32,
     pub(crate) healing: u32,
     pub(crate) summary: Summary,
-    links: BTreeMap<(usize, usize), VecDeque<Message>>,
+    pub(crate) links: BTreeMap<(usize, usize), VecDeque<Message>>,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     failure: Option<String>,
@@ -320,7 +292,7 @@ impl Sim {
         (until > self.now).then_some(until)
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(crate) fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to } => self.deliver(from, to),
             Event::Update { node, life, from, update } => {
@@ -424,257 +396,6 @@ impl Sim {
             self.vacuum_fetched(node, reqid);
         } else {
             self.client_reply(client, reqid, data);
-        }
-    }
-
-    pub(crate) fn connected(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.nodes[a], &self.nodes[b]);
-        a.alive && b.alive && !a.cut && !b.cut
-    }
-
-    pub(crate) fn send(&mut self, from: usize, to: usize, message: Message) {
-        if !self.connected(from, to) {
-            return;
-        }
-        if self.is(Mutation::StrangerBelieved) {
-            self.repeat_later(from, to, &message);
-        }
-        let delay = match self.random.below(20) {
-            0 => self.random.range(5_000, 80_000),
-            1..=4 => self.random.range(1_000, 5_000),
-            _ => self.random.range(50, 1_000),
-        };
-        let link = self.links.entry((from, to)).or_default();
-        link.push_back(message);
-        let len = link.len();
-        self.check(len <= LINK_MAX, || format!("{len} messages from {from} to {to}"));
-        self.after(delay, Event::Deliver { from, to });
-    }
-
-    fn repeat_later(&mut self, from: usize, to: usize, message: &Message) {
-        let Message::Packet(bytes) = message else { return };
-        let is_request = matches!(Packet::decode(bytes), Ok((_, Packet::ReqDmaster(_))));
-        if is_request && self.random.chance(20) {
-            self.links.entry((from, to)).or_default().push_back(message.clone());
-            self.after(50_000, Event::Deliver { from, to });
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize) {
-        let Some(message) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
-            return; // lost with its connection
-        };
-        let life = self.nodes[to].life;
-        match message {
-            Message::Packet(bytes) => self.packet(from, to, &bytes),
-            Message::Update(update) => {
-                self.handle(Event::Update { node: to, life, from, update });
-            }
-            Message::Updated { token, status } => {
-                self.nodes[to].updates.retain(|(known, _)| *known != token);
-                self.nodes[to].engine.control_done(token, status);
-                self.carry_out(to);
-            }
-            Message::VacuumFetch { key } => self.vacuum_fetch(to, key),
-            Message::TryDelete { key, header } => self.try_delete(from, to, key, header),
-            Message::TryDeleted { key, header, deleted } => {
-                self.try_deleted(from, to, key, header, deleted);
-            }
-        }
-    }
-
-    fn packet(&mut self, from: usize, to: usize, bytes: &[u8]) {
-        let Ok((mut header, packet)) = Packet::decode(bytes) else {
-            return self.fail(format!("node {to} cannot decode a packet of node {from}"));
-        };
-        self.note(|| format!("{from} -> {to} {:?} {packet:?}", header.envelope));
-        if self.is(Mutation::OldGenerationAccepted) {
-            header.envelope.generation = self.nodes[to].engine.vnn_map().generation;
-        }
-        if let (true, Packet::ReqDmaster(request), Destination::Node(source)) =
-            (self.is(Mutation::StrangerBelieved), &packet, header.envelope.source)
-            && let Some((mut known, value)) = self.nodes[to].store.memory.get(DB, request.key)
-        {
-            let value = value.to_vec();
-            known.dmaster = source.into();
-            self.nodes[to].store.memory.put(DB, request.key, known, &value);
-        }
-        self.with(to, |engine, cx| engine.node_packet(cx, &header, &packet));
-    }
-
-    /// `UPDATE_RECORD` at the holder of a copy (`docs/spec/cluster-semantics.md` 4.3), stricter than C
-    /// in two ways. One that was sent before a recovery is refused: the rsn of a record may have begun
-    /// anew since. And what is no copy is left alone: nobody reads it as one.
-    fn update(&mut self, node: usize, from: usize, update: Update) {
-        let token = update.token;
-        let known = &self.nodes[node];
-        let stale = update.generation != known.engine.vnn_map().generation;
-        if known.recovering || known.frozen || (stale && !self.is(Mutation::LateUpdateObeyed)) {
-            return self.send(node, from, Message::Updated { token, status: -1 });
-        }
-        let Ok(buffer) = RecBuffer::from_bytes(&update.payload) else {
-            return self.fail("an UPDATE_RECORD cannot be decoded".to_owned());
-        };
-        let mut status = 0;
-        for record in &buffer {
-            let Some((mut header, data)) = record.split_header() else { continue };
-            let key = record.key.to_vec();
-            if !self.nodes[node].store.memory.hold(DB, &key) {
-                let delay = self.random.range(50, 500);
-                let life = self.nodes[node].life;
-                return self.after(delay, Event::Update { node, life, from, update });
-            }
-            if self.is(Mutation::CopyKeptAfterRevoke) {
-                header.flags = header.flags | RecordFlags::RO_HAVE_READONLY;
-            }
-            let store = &mut self.nodes[node].store;
-            if let Some((known, value)) = store.memory.get(DB, &key)
-                && (known.flags.intersects(RecordFlags::RO_HAVE_READONLY)
-                    || self.options.mutation == Some(Mutation::LateUpdateObeyed))
-            {
-                if known.rsn >= header.rsn && value != data {
-                    status = 1;
-                } else {
-                    store.memory.put(DB, &key, header, data);
-                    store.changed = true;
-                }
-            }
-            self.note(|| format!("{node} UPDATE_RECORD {key:?} {header:?} {data:?}: {status}"));
-            self.let_go(node, &key);
-        }
-        self.send(node, from, Message::Updated { token, status });
-    }
-
-    fn wait(&mut self, node: usize, key: Vec<u8>, ticket: Ticket) {
-        if self.is(Mutation::WaiterLost) {
-            return;
-        }
-        self.nodes[node].waiting.push((key.clone(), ticket));
-        self.grant_soon(node, key);
-    }
-
-    fn grant_soon(&mut self, node: usize, key: Vec<u8>) {
-        let life = self.nodes[node].life;
-        let delay = self.random.range(10, 400);
-        self.after(delay, Event::Grant { node, life, key });
-    }
-
-    fn grant(&mut self, node: usize, life: u32, key: &[u8]) {
-        let known = &mut self.nodes[node];
-        if known.life != life || !known.alive || known.frozen {
-            return;
-        }
-        let Some(place) = known.waiting.iter().position(|(of, _)| of == key) else { return };
-        if known.store.memory.grant(DB, key) {
-            let (_, ticket) = known.waiting.remove(place);
-            self.with(node, |engine, cx| engine.chain_ready(cx, ticket));
-        }
-        if self.nodes[node].waiting.iter().any(|(of, _)| of == key) {
-            self.grant_soon(node, key.to_vec());
-        }
-    }
-
-    /// A process other than the daemon gives a chain back.
-    pub(crate) fn let_go(&mut self, node: usize, key: &[u8]) {
-        self.nodes[node].store.memory.let_go(DB, key);
-    }
-
-    /// Everything under way between two nodes is lost.
-    pub(crate) fn lose(&mut self, a: usize, b: usize) {
-        for (from, to) in [(a, b), (b, a)] {
-            if let Some(link) = self.links.get_mut(&(from, to)) {
-                link.clear();
-            }
-            let node = &mut self.nodes[from];
-            let failed: Vec<_> =
-                node.updates.iter().filter(|update| update.1 == to).copied().collect();
-            node.updates.retain(|update| update.1 != to);
-            node.deletions.retain(|_, deletion| !deletion.left.contains(&to));
-            if node.alive {
-                for (token, _) in failed {
-                    node.engine.control_done(token, -1);
-                }
-                self.carry_out(from);
-            }
-        }
-    }
-
-    /// At most one node of a generation is the dmaster of a record.
-    fn check_dmasters(&mut self) {
-        if !self.nodes.iter().any(|node| node.store.changed) {
-            return;
-        }
-        for node in &mut self.nodes {
-            node.store.changed = false;
-        }
-        for key in 0..self.keys.len() {
-            let mut owners: Vec<(usize, Generation)> = Vec::new();
-            for (number, node) in self.nodes.iter().enumerate() {
-                let owns = node.alive
-                    && !node.frozen
-                    && node
-                        .store
-                        .memory
-                        .get(DB, &self.keys[key])
-                        .is_some_and(|(header, _)| header.dmaster.is(pnn(number)));
-                if owns {
-                    owners.push((number, node.generation));
-                }
-            }
-            let twice = owners
-                .iter()
-                .enumerate()
-                .any(|(place, owner)| owners[..place].iter().any(|other| other.1 == owner.1));
-            self.check(!twice, || format!("dmasters of key {key}: {owners:?}"));
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.faults_left == 0
-            && self.healing == 0
-            && self.recovery.is_none()
-            && self.actors.iter().all(Actor::is_done)
-            && self.nodes.iter().all(|node| node.engine.backlog() == 0 && node.updates.is_empty())
-            && self.nodes.iter().all(|node| node.engine.counters().pending_calls == 0)
-    }
-
-    fn what_hangs(&self) -> String {
-        let clients: Vec<String> = self
-            .actors
-            .iter()
-            .filter(|actor| !actor.is_done())
-            .map(|actor| {
-                format!("client {} on node {}: {:?}", actor.client.0, actor.node, actor.state)
-            })
-            .collect();
-        let backlogs: Vec<usize> = self.nodes.iter().map(|node| node.engine.backlog()).collect();
-        format!(
-            "it does not come to an end: {} (recovery: {}, put aside: {backlogs:?})",
-            clients.join("; "),
-            self.recovery.is_some()
-        )
-    }
-
-    /// With everything at rest: every record that should be there is at its dmaster.
-    fn check_rest(&mut self) {
-        for key in 0..self.keys.len() {
-            let found: Vec<Vec<u8>> = self
-                .nodes
-                .iter()
-                .enumerate()
-                .filter_map(|(number, node)| {
-                    let (header, value) = node.store.memory.get(DB, &self.keys[key])?;
-                    (node.alive && header.dmaster.is(pnn(number))).then(|| value.to_vec())
-                })
-                .collect();
-            let wanted = self.truths[key].value().to_vec();
-            // A record that is on its way for a client that has gone is at no node's for a moment.
-            let right = match &found[..] {
-                [] => true,
-                [value] => *value == wanted,
-                _ => false,
-            };
-            self.check(right, || format!("key {key}: found {found:?}, not {wanted:?}"));
         }
     }
 }

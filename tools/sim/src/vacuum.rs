@@ -11,8 +11,9 @@ use ringmaster_protocol::{
 use crate::{
     actor::VACUUM,
     mutation::Mutation,
+    network::Message,
     node::{DB, Deletion, pnn},
-    sim::{Event, Message, Sim},
+    sim::{Event, Sim},
 };
 
 impl Sim {
