@@ -14,6 +14,8 @@ pub mod recd;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use state::State;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use ringmaster_control::{
-    config::{Paths, Settings},
+    config::{Paths, Settings, public_addresses},
     node::{
         Ask, NodeCx, NodePlane, Outcome, Tell, controls,
         world::{ControlFailure, OutgoingControl, RequestId},
@@ -270,6 +270,10 @@ impl Driver {
                 let names = list_persistent(&self.settings.persistent_dir, self.pnn());
                 self.outcome(token, Outcome::Names(names));
             }
+            Ask::ReadPublicAddresses => {
+                let names = addresses_in(&self.paths.public_addresses_file());
+                self.outcome(token, Outcome::Names(names));
+            }
             Ask::ReadNodes => self.children.read_nodes(token, &self.report),
             Ask::ListenSrvid(srvid) => {
                 self.registry.register(srvid, CONTROL.id);
@@ -484,6 +488,19 @@ impl Driver {
 fn warn_of(line: Option<String>) {
     if let Some(line) = line {
         tracing::warn!("{line}");
+    }
+}
+
+/// Addresses of the file; none if there is none.
+fn addresses_in(file: &std::path::Path) -> Result<Vec<String>, String> {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
+    };
+    match public_addresses::parse(&text, |_| true) {
+        Ok(list) => Ok(list.addresses.iter().map(|one| one.address.to_string()).collect()),
+        Err(finding) => Err(format!("{}: {finding}", file.display())),
     }
 }
 

@@ -54,6 +54,9 @@ const REQUESTS_MAX: usize = 100_000;
 
 /// A control for this node.
 pub fn request(cx: &NodeCx, request: Request) {
+    if let Some(answer) = at_once(cx, &request) {
+        return reply(cx, &request, answer);
+    }
     if cx.state().requests >= REQUESTS_MAX {
         tracing::error!(opcode = %request.opcode, "too many controls under way");
         return reply(cx, &request, status(RequestError::STATUS));
@@ -74,6 +77,15 @@ pub fn request(cx: &NodeCx, request: Request) {
             reply(&sequence, &request, answer);
         }
     });
+}
+
+/// The answer to what needs no sequence: records of a traverse come by the million.
+fn at_once(cx: &NodeCx, request: &Request) -> Option<ControlAnswer> {
+    let control = decode(request).ok()?;
+    match traverse::answer(cx, &Call::new(request), control) {
+        ControlFlow::Break(answer) => Some(answer),
+        ControlFlow::Continue(control) => view::answer(cx, control).break_value(),
+    }
 }
 
 /// A message for a srvid that the plane listens for.
@@ -116,9 +128,6 @@ async fn families<'a>(
     call: &Call,
     control: ControlRequest<'a>,
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
-    // Records of a traverse come by the million.
-    let control = traverse::answer(cx, call, control)?;
-    let control = view::answer(cx, control)?;
     let control = clients::answer(cx, call, control).await?;
     let control = attach::answer(cx, call, control).await?;
     let control = databases::answer(cx, call, control).await?;

@@ -3,8 +3,9 @@
 //! Invariants
 //! - A freeze that a thaw has overtaken changes nothing when its outcome comes
 //!   ([`Database::freezes`](super::state::Database::freezes)).
-//! - The mark "invalid records" goes only with a thaw: a freeze of everything that fails leaves
-//!   what it has frozen and marked, so that stale records never win a recovery. (C thaws them.)
+//! - The mark "invalid records" goes only when a recovery has replaced them: neither a freeze of
+//!   everything that fails nor a thaw takes it, so that stale records never win a recovery. (In C
+//!   both do.)
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.8, 1.9; `ctdb/server/ctdb_freeze.c`.
 
@@ -76,7 +77,6 @@ pub(super) async fn thaw(cx: &NodeCx, id: DbId) -> bool {
         db.freezes += 1;
         db.freeze = FreezeState::None;
         db.transaction = None;
-        db.invalid_records = false;
         if let Some(push) = db.push.take() {
             cx.tell(Tell::ForgetSrvid(push.srvid));
             state.mailbox.retain(|(srvid, _)| *srvid != push.srvid);

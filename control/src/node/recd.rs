@@ -32,6 +32,8 @@ mod takeover;
 
 use std::future::Future;
 
+#[cfg(test)]
+pub(in crate::node) use messages::SRVIDS;
 pub use state::RecdState;
 
 use super::{NodeCx, world::Tell};

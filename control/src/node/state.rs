@@ -192,6 +192,8 @@ pub struct Commit {
     pub number: u64,
     /// Nodes that have not confirmed.
     pub missing: u32,
+    /// [`State::recoveries_left`] when it began.
+    pub recovery: u64,
     /// A recovery has decided.
     pub ended: bool,
 }
@@ -207,8 +209,8 @@ pub struct Traverse {
     pub srvid: Srvid,
     /// What the client calls it.
     pub client_reqid: u32,
-    /// Nodes that have sent their end marker.
-    pub finished: usize,
+    /// Nodes that have been asked and have not sent their end marker.
+    pub missing: BTreeSet<Pnn>,
 }
 
 /// This node's records of a traverse.
@@ -216,6 +218,8 @@ pub struct Traverse {
 pub struct LocalTraverse {
     /// What.
     pub db: DbId,
+    /// Whose client gets the records.
+    pub origin: Pnn,
     /// What the client calls it.
     pub client_reqid: u32,
     /// Where the client listens.

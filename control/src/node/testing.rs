@@ -8,6 +8,7 @@
 //! anything but its own steps.
 
 mod data;
+pub(crate) mod leader;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -270,6 +271,19 @@ impl Cluster {
         self.reply(id).unwrap_or_else(|| panic!("no answer yet to {control:?}"))
     }
 
+    /// What a node listens for but the recovery daemon's own srvids.
+    pub(crate) fn listening(&self, index: usize) -> Vec<Srvid> {
+        let known = super::recd::SRVIDS;
+        let listening = self.nodes[index].listening.iter().copied();
+        listening.filter(|srvid| !known.contains(srvid)).collect()
+    }
+
+    /// A message from another node, heard if the plane listens for it.
+    pub(crate) fn message(&mut self, index: usize, srvid: Srvid, data: Vec<u8>) {
+        self.work.push_back(Work::Message(index, srvid, data));
+        self.settle();
+    }
+
     /// Lets time pass.
     pub(crate) fn advance_ms(&mut self, millis: u64) {
         let end = self.now.plus(millis);
@@ -413,6 +427,7 @@ impl Cluster {
                 Outcome::Lock(LockResult::Contention(0.25))
             }
             Ask::ReadNodes => Outcome::Nodes(Ok(self.node_map())),
+            Ask::ReadPublicAddresses => Outcome::Names(Ok(Vec::new())),
             Ask::ListPersistent => Outcome::Names(Ok(self.nodes[index].files.clone())),
             Ask::ListenSrvid(srvid) => {
                 self.nodes[index].listening.insert(srvid);

@@ -59,6 +59,8 @@ pub enum Ask {
     },
     /// Reads the nodes list (file or command). Outcome: [`Outcome::Nodes`].
     ReadNodes,
+    /// Reads the `public_addresses` file. Outcome: [`Outcome::Names`], an address a name.
+    ReadPublicAddresses,
     /// Names of the databases whose files of this node stand in the persistent directory
     /// (`NAME.PNN`, without the number), sorted. Outcome: [`Outcome::Names`].
     ListPersistent,

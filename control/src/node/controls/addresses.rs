@@ -14,7 +14,7 @@ use ringmaster_protocol::{
 };
 
 use super::answer::{done, payload, refused, status, success};
-use crate::node::{NodeCx, Tell, events, world::ControlAnswer};
+use crate::node::{Ask, NodeCx, Outcome, Tell, events, world::ControlAnswer};
 
 /// Status of tickle controls for an address that is not public.
 const NOT_PUBLIC: i32 = 1;
@@ -42,8 +42,8 @@ pub(super) async fn answer<'a>(
         | ControlRequest::SetIfaceLinkState(_)
         | ControlRequest::SendGratuitousArp(_)
         | ControlRequest::AddPublicIp(_)
-        | ControlRequest::DelPublicIp(_)
-        | ControlRequest::ReloadPublicIps => refused(),
+        | ControlRequest::DelPublicIp(_) => refused(),
+        ControlRequest::ReloadPublicIps => reload(cx).await,
         ControlRequest::StartIpreallocate => {
             if cx.state().run_state < RunState::Running {
                 return ControlFlow::Break(done());
@@ -53,6 +53,21 @@ pub(super) async fn answer<'a>(
         ControlRequest::Ipreallocated => announce(cx, "ipreallocated", Srvid::IPREALLOCATED).await,
         other => return ControlFlow::Continue(other),
     })
+}
+
+/// A file without addresses is what this node has already.
+async fn reload(cx: &NodeCx) -> ControlAnswer {
+    match cx.ask(Ask::ReadPublicAddresses).await {
+        Outcome::Names(Ok(names)) if names.is_empty() => done(),
+        Outcome::Names(Ok(names)) => {
+            tracing::error!(?names, "public addresses are not hosted by this daemon yet");
+            refused()
+        }
+        other => {
+            tracing::error!(?other, "cannot read the public addresses");
+            refused()
+        }
+    }
 }
 
 /// Runs the event and tells the local clients.

@@ -7,7 +7,7 @@ use std::{fmt::Write, ops::ControlFlow};
 use ringmaster_protocol::{
     Destination, Srvid,
     control::ControlRequest,
-    node::{NodeFlags, NodeMap},
+    node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, ReclockLatency},
     text::{BareText, Text},
     tunable::{Tunable, TunableSetting},
@@ -111,7 +111,8 @@ async fn nodes_file(cx: &NodeCx) -> ControlAnswer {
     payload(&nodes)
 }
 
-/// A node whose address is as before stays as it is; any other one is new.
+/// A node whose address is as before stays as it is; any other one is new. A list in which this
+/// node is not what it was is refused: C's daemon goes on as somebody it is not.
 async fn reload_nodes(cx: &NodeCx) -> ControlAnswer {
     let Some(nodes) = read_nodes(cx).await else {
         // C's daemon ends too: it cannot tell any more who belongs to the cluster.
@@ -120,26 +121,41 @@ async fn reload_nodes(cx: &NodeCx) -> ControlAnswer {
     };
     let own = {
         let mut state = cx.state_mut();
+        let own = state.pnn();
+        if !keeps(&state, &nodes) {
+            tracing::error!(
+                pnn = %own,
+                "the new nodes list has another node, or none, in this node's place; not taken. \
+                 Put the address back, or stop this daemon first",
+            );
+            return refused();
+        }
         let old = std::mem::take(&mut state.nodes);
-        state.nodes = nodes
-            .0
-            .into_iter()
-            .map(|node| {
-                let same = |old: &&NodeEntry| old.pnn == node.pnn && old.address == node.addr;
-                let deleted = node.flags.intersects(NodeFlags::DELETED);
-                let new = if deleted { NodeFlags::DELETED } else { NodeFlags::UNHEALTHY };
-                old.iter().find(same).cloned().unwrap_or(NodeEntry {
-                    pnn: node.pnn,
-                    address: node.addr,
-                    flags: new.with(NodeFlags::DISCONNECTED),
-                })
-            })
-            .collect();
-        state.pnn()
+        state.nodes = nodes.0.iter().map(|node| taken_over(&old, node)).collect();
+        own
     };
     cx.tell(Tell::NodesChanged);
     publish(cx).await;
     let to = Destination::Node(own);
     cx.tell(Tell::Message { to, srvid: Srvid::RELOAD_NODES, data: Vec::new() });
     done()
+}
+
+/// This node stands in the new list as in the old one.
+fn keeps(state: &State, nodes: &NodeMap) -> bool {
+    let own = state.nodes.iter().find(|node| node.pnn == state.pnn());
+    let new = nodes.find(state.pnn());
+    new.is_some_and(|new| !new.flags.intersects(NodeFlags::DELETED))
+        && own.map(|own| own.address) == new.map(|new| new.addr)
+}
+
+fn taken_over(old: &[NodeEntry], node: &NodeAndFlags) -> NodeEntry {
+    let same = |old: &&NodeEntry| old.pnn == node.pnn && old.address == node.addr;
+    let deleted = node.flags.intersects(NodeFlags::DELETED);
+    let new = if deleted { NodeFlags::DELETED } else { NodeFlags::UNHEALTHY };
+    old.iter().find(same).cloned().unwrap_or(NodeEntry {
+        pnn: node.pnn,
+        address: node.addr,
+        flags: new.with(NodeFlags::DISCONNECTED),
+    })
 }

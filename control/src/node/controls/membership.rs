@@ -14,7 +14,10 @@ use ringmaster_protocol::{
     tunable::Tunable,
 };
 
-use super::answer::{done, payload, publish, publish_soon, refused};
+use super::{
+    answer::{done, payload, publish, publish_soon, refused},
+    traverse,
+};
 use crate::node::{
     NodeCx, State, freeze::become_inactive, state::FreezeState, world::ControlAnswer,
 };
@@ -160,6 +163,7 @@ pub fn node_connected(cx: &NodeCx, pnn: Pnn) {
 pub fn node_gone(cx: &NodeCx, pnn: Pnn) {
     let lost = NodeFlags::DISCONNECTED | NodeFlags::UNHEALTHY;
     seen_flags(cx, pnn, |flags| flags.with(lost));
+    traverse::node_gone(cx, pnn);
 }
 
 fn seen_flags(cx: &NodeCx, pnn: Pnn, change: impl Fn(NodeFlags) -> NodeFlags) {

@@ -4,7 +4,7 @@
 //! them here.
 //! Invariants
 //! - A commit that any member has not confirmed is decided by a recovery, never by this node: a
-//!   failure starts one, and replies that come during it count for nothing.
+//!   failure starts one, and replies that come during it or after it count for nothing.
 //! - One commit per database and per client.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 4.2, 4.3; `ctdb/server/ctdb_persistent.c`,
@@ -64,7 +64,8 @@ fn begin(state: &mut State, call: &Call, id: DbId) -> Option<(Commit, Vec<Pnn>)>
     };
     let targets: Vec<Pnn> = state.vnn_map.map.iter().copied().filter(active).collect();
     let missing = u32::try_from(targets.len()).ok()?;
-    let commit = Commit { client, number: state.next_number(), missing, ended: false };
+    let (number, recovery) = (state.next_number(), state.recoveries_left);
+    let commit = Commit { client, number, missing, recovery, ended: false };
     if missing > 0 {
         state.database_mut(id)?.commit = Some(commit);
     }
@@ -112,8 +113,14 @@ async fn confirm(cx: NodeCx, id: DbId, number: u64, update: OutgoingControl) {
     if outcome == Outcome::Reply(Err(ControlFailure::TimedOut)) {
         cx.state_mut().counters.control_timeouts += 1;
     }
-    let open = open_commit(&cx.state(), id, number).is_some_and(|commit| !commit.ended);
-    if !open || cx.state().recovery_mode == RecMode::Active {
+    let decided_elsewhere = {
+        let state = cx.state();
+        // A recovery may be over here and the word that it has ended still under way.
+        let recovered = |commit: Commit| commit.ended || commit.recovery != state.recoveries_left;
+        state.recovery_mode == RecMode::Active
+            || open_commit(&state, id, number).is_none_or(recovered)
+    };
+    if decided_elsewhere {
         return;
     }
     if matches!(&outcome, Outcome::Reply(Ok(answer)) if answer.status == 0) {

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use ringmaster_protocol::{
-    Pnn, Srvid,
+    Generation, Pnn, Srvid,
     control::{ControlOpcode, ControlRequest},
     control_packet::ControlFlags,
     database::VnnMap,
@@ -46,7 +46,9 @@ pub(super) async fn answer<'a>(
 }
 
 async fn set_vnn_map(cx: &NodeCx, map: VnnMap) -> ControlAnswer {
-    if cx.state().recovery_mode != RecMode::Active {
+    // An inactive node's calls stay void, whoever thinks that it takes part in his recovery. (C
+    // takes the map: its stopped node then works on in the new generation.)
+    if cx.state().recovery_mode != RecMode::Active || cx.state().is_inactive() {
         return refused();
     }
     cx.state_mut().vnn_map = map;
@@ -73,6 +75,11 @@ async fn leave_recovery(cx: &NodeCx) -> ControlAnswer {
         tracing::error!(db, ?generation, "stays in recovery: the database has another generation");
         return refused();
     }
+    let generation = cx.state().vnn_map.generation;
+    if generation == Generation::INVALID {
+        tracing::error!("stays in recovery: the node has become inactive since it began");
+        return refused();
+    }
     if cx.state().frozen_all == FreezeState::Frozen {
         thaw_all(cx).await;
     }
@@ -95,6 +102,11 @@ async fn leave_recovery(cx: &NodeCx) -> ControlAnswer {
     }
     {
         let mut state = cx.state_mut();
+        if state.vnn_map.generation != generation {
+            // Stopped, banned or in the next recovery while the lock was tested. C leaves the
+            // recovery all the same.
+            return refused();
+        }
         state.recovery_mode = RecMode::Normal;
         state.recoveries_left += 1;
     }
@@ -102,7 +114,7 @@ async fn leave_recovery(cx: &NodeCx) -> ControlAnswer {
     done()
 }
 
-fn stale_database(state: &State) -> Option<(String, ringmaster_protocol::Generation)> {
+fn stale_database(state: &State) -> Option<(String, Generation)> {
     let generation = state.vnn_map.generation;
     let stale = state.databases.iter().find(|db| db.generation != generation);
     stale.map(|db| (db.name.clone(), db.generation))

@@ -1,5 +1,8 @@
 //! What a recovery does to one database: freeze, transaction, pull, push, thaw.
 //!
+//! Invariant: an inactive node stays frozen and changes nothing. A leader that does not know yet
+//! that it has been stopped or banned fails here, and recovers again without it. (C's node goes
+//! along: thawed and with the records of a cluster that it is no member of.)
 //! Origin: `docs/spec/cluster-semantics.md` 1.9, 7.4-7.6; `ctdb/server/ctdb_recover.c`.
 
 use std::ops::ControlFlow;
@@ -32,7 +35,7 @@ pub(super) async fn answer<'a>(
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
     ControlFlow::Break(match control {
         ControlRequest::DbFreeze(id) => success(freeze(cx, id).await),
-        ControlRequest::DbThaw(id) => success(thaw(cx, id).await),
+        ControlRequest::DbThaw(id) => success(!cx.state().is_inactive() && thaw(cx, id).await),
         ControlRequest::DbTransactionStart(wanted) => start(cx, wanted).await,
         ControlRequest::DbTransactionCommit(wanted) => commit(cx, wanted).await,
         ControlRequest::DbTransactionCancel(id) => cancel(cx, id).await,
@@ -48,13 +51,18 @@ fn frozen(state: &State, id: DbId) -> Option<&Database> {
     state.database(id).filter(|db| db.freeze == FreezeState::Frozen)
 }
 
-/// The frozen database has this transaction open.
+/// The frozen database of an active node.
+fn to_be_changed(state: &State, id: DbId) -> Option<&Database> {
+    frozen(state, id).filter(|_| !state.is_inactive())
+}
+
+/// It has this transaction open.
 fn in_transaction(state: &State, wanted: TransDb) -> bool {
-    frozen(state, wanted.db).is_some_and(|db| db.transaction == Some(wanted.tid))
+    to_be_changed(state, wanted.db).is_some_and(|db| db.transaction == Some(wanted.tid))
 }
 
 async fn start(cx: &NodeCx, wanted: TransDb) -> ControlAnswer {
-    let Some(open) = frozen(&cx.state(), wanted.db).map(|db| db.transaction) else {
+    let Some(open) = to_be_changed(&cx.state(), wanted.db).map(|db| db.transaction) else {
         return refused();
     };
     if open.is_some() {
@@ -92,12 +100,16 @@ async fn commit(cx: &NodeCx, wanted: TransDb) -> ControlAnswer {
         return refused();
     }
     let committed = data(cx, DataAsk::TransactionCommit(wanted.db)).await;
+    let taken = !cx.state().is_inactive() && committed;
     let generation: Option<Generation> = with_database(cx, wanted.db, |db| {
         db.transaction = None;
-        committed.then(|| db.generation = wanted.tid)
+        taken.then(|| {
+            db.generation = wanted.tid;
+            db.invalid_records = false;
+            wanted.tid
+        })
     })
-    .flatten()
-    .map(|()| wanted.tid);
+    .flatten();
     let Some(generation) = generation else { return refused() };
     // Nothing that was known of the records before is true any more.
     let replaced = data(cx, DataAsk::Replaced(wanted.db)).await;

@@ -23,7 +23,7 @@ use super::answer::{Call, broadcast, done, refused};
 use crate::{
     node::{
         Ask, NodeCx, State, Tell,
-        state::{LocalTraverse, Traverse},
+        state::{Database, FreezeState, LocalTraverse, Traverse},
         world::{ClientId, ControlAnswer, DataAsk},
     },
     plane::first_of,
@@ -31,6 +31,10 @@ use crate::{
 
 /// Traverses that may be under way for the clients of a node; more are refused.
 const TRAVERSES_MAX: usize = 10_000;
+
+/// This node's parts of traverses that may be under way or wait for a thaw; more are refused, and
+/// end at their origin as those of a dead node do.
+const PARTS_MAX: usize = 10_000;
 
 pub(super) fn answer<'a>(
     cx: &NodeCx,
@@ -49,7 +53,7 @@ pub(super) fn answer<'a>(
             begin_here(cx, wanted)
         }
         ControlRequest::TraverseAllExt(wanted) => begin_here(cx, wanted),
-        ControlRequest::TraverseData(record) => pass_on(cx, &record),
+        ControlRequest::TraverseData(record) => pass_on(cx, call, &record),
         ControlRequest::TraverseKill(wanted) => kill(cx, wanted),
         other => return ControlFlow::Continue(other),
     })
@@ -65,7 +69,7 @@ fn readable(state: &State, id: DbId) -> bool {
 /// Who has the records: every active node, or for a database that is the same everywhere one
 /// member, this node if it is one.
 fn holders(state: &State, id: DbId) -> Vec<Pnn> {
-    if state.database(id).is_some_and(crate::node::state::Database::is_volatile) {
+    if state.database(id).is_some_and(Database::is_volatile) {
         return state.active();
     }
     let map = &state.vnn_map.map;
@@ -75,7 +79,7 @@ fn holders(state: &State, id: DbId) -> Vec<Pnn> {
 }
 
 fn start(cx: &NodeCx, call: &Call, wanted: TraverseStartExt) -> ControlAnswer {
-    let TraverseStartExt { db, reqid, srvid, with_empty_records } = wanted;
+    let TraverseStartExt { db, reqid, srvid, .. } = wanted;
     let mut state = cx.state_mut();
     let Some(client) = call.client(&state) else { return refused() };
     if !readable(&state, db) {
@@ -83,11 +87,13 @@ fn start(cx: &NodeCx, call: &Call, wanted: TraverseStartExt) -> ControlAnswer {
     }
     let Some(id) = free_reqid(&state) else { return refused() };
     state.last_traverse = id;
-    let traverse = Traverse { client, db, srvid, client_reqid: reqid.0, finished: 0 };
+    let nodes = holders(&state, db);
+    let missing = nodes.iter().copied().collect();
+    let traverse = Traverse { client, db, srvid, client_reqid: reqid.0, missing };
     state.traverses.insert(id, traverse);
     let sequence = cx.clone();
     // Polled after the reply has been sent.
-    cx.spawn(async move { run(sequence, id, wanted, with_empty_records).await });
+    cx.spawn(async move { run(sequence, id, wanted, nodes).await });
     done()
 }
 
@@ -105,12 +111,12 @@ fn free_reqid(state: &State) -> Option<u32> {
 }
 
 /// From the orders to the nodes until the end marker or the timeout.
-async fn run(cx: NodeCx, id: u32, wanted: TraverseStartExt, with_empty_records: bool) {
-    let TraverseStartExt { db, reqid: client_reqid, srvid, .. } = wanted;
-    let (nodes, pnn, deadline) = {
+async fn run(cx: NodeCx, id: u32, wanted: TraverseStartExt, nodes: Vec<Pnn>) {
+    let TraverseStartExt { db, reqid: client_reqid, srvid, with_empty_records } = wanted;
+    let (pnn, deadline) = {
         let state = cx.state();
         let timeout_s = state.tunable(Tunable::TraverseTimeout);
-        (holders(&state, db), state.pnn(), cx.now().plus_seconds(timeout_s))
+        (state.pnn(), cx.now().plus_seconds(timeout_s))
     };
     let reqid = Reqid(id);
     if with_empty_records {
@@ -149,44 +155,49 @@ fn send(cx: &NodeCx, traverse: &Traverse, key: &[u8], data: &[u8]) {
     cx.tell(Tell::Message { to, srvid: traverse.srvid, data: record.to_bytes() });
 }
 
-/// A record that a node has sent.
-fn pass_on(cx: &NodeCx, record: &RecData<'_>) -> ControlAnswer {
+/// A record that a node has sent. They come by the million: only an end marker looks further.
+fn pass_on(cx: &NodeCx, call: &Call, record: &RecData<'_>) -> ControlAnswer {
+    if !record.is_end_marker() {
+        let state = cx.state();
+        let Some(traverse) = state.traverses.get(&record.reqid) else { return refused() };
+        send(cx, traverse, record.key, record.data);
+        return done();
+    }
+    let node = call.node(&cx.state());
+    if !cx.state().traverses.contains_key(&record.reqid) {
+        return refused();
+    }
+    nothing_more_from(cx, record.reqid, node);
+    done()
+}
+
+/// A node has sent all it has, or is dead. The client gets its end marker when that was the last
+/// one. Nodes are told apart: C counts markers, and a node that dies after its marker then stands
+/// for one whose records are still on their way.
+fn nothing_more_from(cx: &NodeCx, id: u32, node: Pnn) {
     let ended = {
         let mut state = cx.state_mut();
-        let active = state.active().len();
-        let volatile =
-            |id| state.database(id).is_some_and(super::super::state::Database::is_volatile);
-        let Some(of) = state.traverses.get(&record.reqid) else { return refused() };
-        let nodes = if volatile(of.db) { active } else { 1 };
-        let Some(traverse) = state.traverses.get_mut(&record.reqid) else { return refused() };
-        if record.is_end_marker() {
-            traverse.finished += 1;
-            if traverse.finished != nodes {
-                return done();
-            }
-            state.traverses.remove(&record.reqid)
-        } else {
-            let traverse = traverse.clone();
-            drop(state);
-            send(cx, &traverse, record.key, record.data);
-            None
-        }
+        let active = state.active();
+        let Some(traverse) = state.traverses.get_mut(&id) else { return };
+        traverse.missing.remove(&node);
+        traverse.missing.retain(|pnn| active.contains(pnn));
+        if traverse.missing.is_empty() { state.traverses.remove(&id) } else { None }
     };
     if let Some(traverse) = ended {
         send(cx, &traverse, b"", b"");
     }
-    done()
 }
 
 /// This node's records of somebody's traverse.
 fn begin_here(cx: &NodeCx, wanted: TraverseAllExt) -> ControlAnswer {
     let TraverseAllExt { db, reqid, pnn, client_reqid, srvid, with_empty_records } = wanted;
     let mut state = cx.state_mut();
-    if !readable(&state, db) {
+    if !readable(&state, db) || state.local_traverses.len() >= PARTS_MAX {
         return refused();
     }
     let number = u32::try_from(state.next_number() & 0xFFFF_FFFF).unwrap_or(0);
-    let local = LocalTraverse { db, client_reqid: client_reqid.0, srvid, killed: false };
+    let client_reqid = client_reqid.0;
+    let local = LocalTraverse { db, origin: pnn, client_reqid, srvid, killed: false };
     state.local_traverses.insert(number, local);
     let order = DataAsk::Traverse { db, reqid: reqid.0, to: pnn, with_empty: with_empty_records };
     let sequence = cx.clone();
@@ -194,8 +205,15 @@ fn begin_here(cx: &NodeCx, wanted: TraverseAllExt) -> ControlAnswer {
         let killed = move |state: &State| {
             state.local_traverses.get(&number).is_none_or(|local| local.killed)
         };
-        let sent = first_of(sequence.ask(Ask::Data(order)), sequence.until(killed)).await;
-        tracing::debug!(%db, ?sent, "traversed");
+        // The locks of a freeze hold C's traverse up; what a recovery is about to replace is not
+        // shown here either.
+        let thawed =
+            move |state: &State| state.database(db).is_none_or(|db| db.freeze == FreezeState::None);
+        sequence.until(move |state| killed(state) || thawed(state)).await;
+        if !killed(&sequence.state()) {
+            let sent = first_of(sequence.ask(Ask::Data(order)), sequence.until(killed)).await;
+            tracing::debug!(%db, ?sent, "traversed");
+        }
         sequence.state_mut().local_traverses.remove(&number);
     });
     done()
@@ -213,6 +231,22 @@ fn kill(cx: &NodeCx, wanted: TraverseStart) -> ControlAnswer {
 
 fn is_killed_by(local: &LocalTraverse, reqid: Reqid, srvid: Srvid) -> bool {
     !local.killed && local.client_reqid == reqid.0 && local.srvid == srvid
+}
+
+/// A node is dead: nobody waits for records there, and none come from there. (C's client waits for
+/// the timeout.)
+pub(super) fn node_gone(cx: &NodeCx, pnn: Pnn) {
+    let waiting: Vec<u32> = {
+        let mut state = cx.state_mut();
+        for local in state.local_traverses.values_mut().filter(|local| local.origin == pnn) {
+            local.killed = true;
+        }
+        let waits = |traverse: &Traverse| traverse.missing.contains(&pnn);
+        state.traverses.iter().filter(|(_, one)| waits(one)).map(|(id, _)| *id).collect()
+    };
+    for id in waiting {
+        nothing_more_from(cx, id, pnn);
+    }
 }
 
 /// Traverses of a client that has gone.

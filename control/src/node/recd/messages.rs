@@ -28,7 +28,7 @@ use crate::node::{
 };
 
 /// What it listens to.
-pub(super) const SRVIDS: [Srvid; 12] = [
+pub(in crate::node) const SRVIDS: [Srvid; 12] = [
     Srvid::MEM_DUMP,
     Srvid::BANNING,
     Srvid::ELECTION,

@@ -67,3 +67,11 @@ pub struct RecdState {
     /// The last stream's number.
     pub(super) stream: u64,
 }
+
+#[cfg(test)]
+impl RecdState {
+    /// Whether an election is under way, as far as this node knows.
+    pub(in crate::node) const fn election_in_progress(&self) -> bool {
+        self.election_in_progress
+    }
+}

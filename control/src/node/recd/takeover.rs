@@ -1,13 +1,13 @@
 //! The takeover run and the wish for one.
 //!
-//! Role: the sequence around the allocation of public addresses. This node knows none, so nothing
-//! is allocated: every run is C's "No nodes available to host public IPs", which tells all nodes
-//! that the (empty) allocation stands.
+//! Role: the sequence around the allocation of public addresses. This node knows none and allocates
+//! none: every run is C's "No nodes available to host public IPs", which tells all nodes that the
+//! allocation stands. Addresses of C nodes stay where they are; the log says so.
 //! Invariant: takeover runs of other leaders are switched off while one is under way.
 //! Origin: `docs/spec/cluster-semantics.md` 9.8, 9.10; `ctdb_recoverd.c: do_takeover_run`.
 
 use ringmaster_protocol::{
-    Destination, Srvid,
+    Destination, Pnn, Srvid,
     control::kinds,
     process::{DisableMessage, SrvidMessage},
     tunable::Tunable,
@@ -15,7 +15,8 @@ use ringmaster_protocol::{
 use tracing::{info, warn};
 
 use super::{
-    ask::{Failed, message, multi_timed},
+    ask::{Failed, message, multi_timed, read},
+    bans,
     leader::leads,
     messages::reply,
 };
@@ -79,6 +80,9 @@ pub(super) async fn run(cx: &NodeCx) -> bool {
     switch_others(cx, DISABLE_S);
     let result = super::ask::unless(cx, steps(cx), |state| !leads(state)).await;
     switch_others(cx, 0);
+    if let Some(Err(failed)) = &result {
+        blame(cx, failed.node);
+    }
     let mut state = cx.state_mut();
     state.recd.takeover_runs.end();
     match result {
@@ -116,9 +120,33 @@ fn switch_others(cx: &NodeCx, timeout: u32) {
 }
 
 async fn steps(cx: &NodeCx) -> Result<(), Failed> {
-    let (connected, timeout_s) = {
+    let (connected, timeout_s, disabled) = {
         let state = cx.state();
-        (state.connected(), state.tunables.value(Tunable::TakeoverTimeout).saturating_mul(3))
+        let timeout_s = state.tunables.value(Tunable::TakeoverTimeout);
+        (state.connected(), timeout_s, state.constants.failover_disabled)
     };
+    if !disabled {
+        let known = multi_timed::<kinds::GetPublicIps>(cx, &connected, &(), timeout_s).await?;
+        let has_any =
+            |answer| read::<kinds::GetPublicIps>(answer).is_some_and(|ips| !ips.0.is_empty());
+        if let Some((node, _)) = known.iter().find(|(_, answer)| has_any(answer)) {
+            warn!(
+                "node {node} knows public addresses, which this leader does not move; let a C \
+                 node lead (`leader capability = false` here)"
+            );
+        }
+    }
+    let timeout_s = timeout_s.saturating_mul(3);
     multi_timed::<kinds::Ipreallocated>(cx, &connected, &(), timeout_s).await.map(drop)
+}
+
+/// Whose failure has ended a run is reported, as by C's helper: two such runs and it is banned.
+fn blame(cx: &NodeCx, node: Pnn) {
+    let (enabled, count) = {
+        let state = cx.state();
+        (state.tunables.value(Tunable::EnableBans) != 0, state.nodes.len())
+    };
+    if enabled {
+        bans::report(cx, node, u32::try_from(count).unwrap_or(u32::MAX));
+    }
 }

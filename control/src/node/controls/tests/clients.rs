@@ -130,8 +130,9 @@ fn controls_under_way_are_counted_and_too_many_refused() {
     cluster.send(0, &ControlRequest::RegisterSrvid);
     assert_eq!(cluster.state(0).requests, 1);
     cluster.change(0, |state| state.requests += 99_999);
-    assert_eq!(cluster.control(0, &ControlRequest::GetPnn), refused());
+    assert_eq!(cluster.control(0, &ControlRequest::RecdPing), refused());
+    assert_eq!(cluster.control(0, &ControlRequest::GetPnn), done(), "takes no place");
     cluster.release(0, &Outcome::Done);
-    assert_eq!(cluster.control(0, &ControlRequest::GetPnn), done());
+    assert_eq!(cluster.control(0, &ControlRequest::RecdPing), done());
     assert_eq!(cluster.state(0).requests, 99_999);
 }

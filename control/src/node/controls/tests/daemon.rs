@@ -118,6 +118,25 @@ fn reloading_keeps_known_nodes_and_adds_new_ones_disconnected() {
 }
 
 #[test]
+fn a_nodes_list_in_which_this_node_is_not_what_it_was_is_not_taken() {
+    let mut cluster = Cluster::running(2);
+    let before = cluster.node_map();
+    let mut deleted = before.clone();
+    deleted.0[0].flags = NodeFlags::DELETED;
+    let mut moved = before.clone();
+    moved.0[0].addr = before.0[1].addr;
+    for list in [deleted, moved, NodeMap(before.0[1..].to_vec()), NodeMap::default()] {
+        cluster.play(0, move |ask| {
+            let list = list.clone();
+            (*ask == Ask::ReadNodes).then_some(Play::Outcome(Outcome::Nodes(Ok(list))))
+        });
+        assert_eq!(cluster.control(0, &ControlRequest::ReloadNodesFile), refused());
+        assert_eq!(cluster.state(0).node_map(), before);
+        assert!(!cluster.took(0).contains(&Did::Tell(Tell::NodesChanged)));
+    }
+}
+
+#[test]
 fn a_nodes_list_that_cannot_be_reloaded_ends_the_daemon() {
     let mut cluster = Cluster::running(1);
     cluster.play(0, |ask| {
@@ -224,7 +243,7 @@ fn without_public_addresses_every_address_is_unknown() {
         (ControlRequest::TakeoverIp(ip(0)), 0),
         (ControlRequest::TakeoverIp(ip(1)), -1),
         (ControlRequest::GetPublicIpInfo(SockAddr::ZERO), -1),
-        (ControlRequest::ReloadPublicIps, -1),
+        (ControlRequest::ReloadPublicIps, 0),
     ];
     for (control, status) in cases {
         assert_eq!(cluster.control(0, &control).status, status, "{control:?}");
@@ -234,6 +253,18 @@ fn without_public_addresses_every_address_is_unknown() {
     let list = cluster.control(0, &ControlRequest::GetIfaces);
     assert_eq!(value::<InterfaceList>(&list), InterfaceList::default());
     assert_eq!(events(&cluster.took(0)), [""; 0]);
+}
+
+#[test]
+fn public_addresses_that_this_daemon_would_not_host_are_not_reloaded() {
+    let mut cluster = Cluster::running(1);
+    for names in [Ok(vec!["10.0.0.1".to_owned()]), Err("no such file".to_owned())] {
+        cluster.play(0, move |ask| {
+            let names = names.clone();
+            (*ask == Ask::ReadPublicAddresses).then_some(Play::Outcome(Outcome::Names(names)))
+        });
+        assert_eq!(cluster.control(0, &ControlRequest::ReloadPublicIps), refused());
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn leaving_a_recovery_thaws_what_a_stop_has_frozen() {
     assert_eq!(cluster.control(0, &NORMAL), done());
     assert_eq!(data_asks(&cluster.took(0)), [DataAsk::Thaw(id, Some(GENERATION))]);
     assert_eq!(cluster.state(0).frozen_all, FreezeState::None);
-    assert!(!cluster.state(0).databases[0].invalid_records);
+    assert!(cluster.state(0).databases[0].invalid_records, "until a recovery has replaced them");
 }
 
 #[test]
@@ -99,6 +99,19 @@ fn a_lock_test_that_times_out_ends_the_recovery_without_a_latency() {
     let (cluster, answer) = leaving(LockResult::TimedOut);
     assert_eq!(answer, done());
     assert_eq!(cluster.state(0).counters.reclock_ctdbd.num, 0);
+}
+
+#[test]
+fn a_node_that_is_stopped_while_the_lock_is_tested_stays_in_recovery() {
+    let mut cluster = Cluster::running(1);
+    cluster.change(0, |state| state.constants.cluster_lock = Some("/lock".into()));
+    cluster.control(0, &ACTIVE);
+    cluster.play(0, |ask| matches!(ask, Ask::TestLock { .. }).then_some(Play::Hold));
+    let normal = cluster.send(0, &NORMAL);
+    assert_eq!(cluster.control(0, &ControlRequest::StopNode), done());
+    cluster.release(0, &Outcome::Lock(LockResult::Contention(0.5)));
+    assert_eq!(cluster.reply(normal), Some(refused()));
+    assert_eq!(cluster.state(0).recovery_mode, RecMode::Active);
 }
 
 #[test]

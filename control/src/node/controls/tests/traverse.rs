@@ -192,3 +192,72 @@ fn a_node_that_does_not_know_the_database_sends_nothing() {
     let node = Origin::Node(pnn(0), 0);
     assert_eq!(cluster.control_from(0, node, &ControlRequest::TraverseAll(wanted)), refused());
 }
+
+/// A traverse of node 0's client over three nodes, of which the other two have not answered.
+fn unanswered() -> (Cluster, DbId) {
+    let mut cluster = Cluster::running(3);
+    let db = volatile(&mut cluster, "locking.tdb");
+    hold_traverses(&mut cluster, 1);
+    hold_traverses(&mut cluster, 2);
+    assert_eq!(cluster.control(0, &start(db)), done());
+    cluster.took(0);
+    (cluster, db)
+}
+
+#[test]
+fn the_end_of_a_node_that_dies_does_not_stand_for_that_of_another() {
+    let (mut cluster, _) = unanswered();
+    cluster.control_from(0, Origin::Node(pnn(2), 0), &record(1, b""));
+    cluster.kill(2);
+    assert_eq!(received(&cluster.took(0)), [b""; 0], "node 1 is still to come");
+    let slow = Origin::Node(pnn(1), 0);
+    assert_eq!(cluster.control_from(0, slow, &record(1, b"key")), done());
+    assert_eq!(cluster.control_from(0, slow, &record(1, b"")), done());
+    assert_eq!(received(&cluster.took(0)), [&b"key"[..], b""]);
+}
+
+#[test]
+fn nobody_waits_for_the_records_of_a_dead_node() {
+    let (mut cluster, _) = unanswered();
+    cluster.control_from(0, Origin::Node(pnn(1), 0), &record(1, b""));
+    cluster.took(0);
+    cluster.kill(2);
+    assert_eq!(received(&cluster.took(0)), [b""]);
+    assert_eq!(cluster.state(0).counters.traverse_timeouts, 0);
+    assert!(cluster.state(0).traverses.is_empty());
+}
+
+#[test]
+fn the_part_of_a_traverse_whose_origin_dies_ends() {
+    let (mut cluster, _) = unanswered();
+    assert_eq!(cluster.nodes[1].held.len(), 1);
+    cluster.kill(0);
+    assert!(cluster.state(1).local_traverses.is_empty());
+    assert!(cluster.nodes[1].held.is_empty(), "the data plane is told to stop");
+}
+
+#[test]
+fn what_a_recovery_is_about_to_replace_is_not_shown() {
+    let mut cluster = Cluster::running(2);
+    let db = volatile(&mut cluster, "locking.tdb");
+    assert_eq!(cluster.control(1, &ControlRequest::DbFreeze(db)), done());
+    cluster.took(1);
+    cluster.control(0, &start(db));
+    let looked =
+        |did: &[Did]| data_asks(did).iter().any(|ask| matches!(ask, DataAsk::Traverse { .. }));
+    assert!(!looked(&cluster.took(1)));
+    assert_eq!(cluster.control(1, &ControlRequest::DbThaw(db)), done());
+    assert!(looked(&cluster.took(1)));
+    assert_eq!(received(&cluster.took(0)).pop(), Some(Vec::new()));
+}
+
+#[test]
+fn a_part_that_waits_for_a_thaw_can_be_killed() {
+    let mut cluster = Cluster::running(2);
+    let db = volatile(&mut cluster, "locking.tdb");
+    cluster.control(1, &ControlRequest::DbFreeze(db));
+    cluster.control(0, &start(db));
+    assert_eq!(cluster.state(1).local_traverses.len(), 1);
+    cluster.event(0, |cx| controls::client_gone(cx, CLIENT));
+    assert!(cluster.state(1).local_traverses.is_empty());
+}

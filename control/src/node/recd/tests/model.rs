@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ringmaster_protocol::{
     DbId, Decode, Destination, Generation, Rsn, Srvid,
+    connection::PublicIpList,
     control::ControlRequest,
     database::{DbFlags, DbIdEntry, DbIdMap, DbSeqnum, RecordCount, TdbOpenFlags},
     node::NodeFlags,
@@ -134,6 +135,7 @@ impl Cluster {
                 }
                 status(OK)
             }
+            ControlRequest::GetPublicIps => data(&PublicIpList::default()),
             ControlRequest::StartRecovery
             | ControlRequest::Ipreallocated
             | ControlRequest::Ping => status(OK),

@@ -349,6 +349,29 @@ fn a_takeover_run_answers_who_asked_for_it() {
 }
 
 #[test]
+fn a_takeover_run_that_a_node_spoils_twice_is_that_nodes_ban() {
+    for spoilt in [ControlOpcode::GET_PUBLIC_IPS, ControlOpcode::IPREALLOCATED] {
+        for bans in [true, false] {
+            let mut cluster = Cluster::new(3, PLAIN);
+            cluster.settle(20, &ALL);
+            cluster.run_for(3_000);
+            cluster.enter(2, |cx| {
+                cx.state_mut().tunables.set(Tunable::EnableBans, u32::from(bans));
+            });
+            cluster.nodes[1].refuses.insert(spoilt, 2);
+            let request = SrvidMessage { pnn: Some(pnn(0)), srvid: Srvid(0xCE00) };
+            let bytes = request.to_bytes();
+            cluster.message(0, Destination::BroadcastConnected, Srvid::TAKEOVER_RUN, &bytes);
+            cluster.run_for(5_000);
+            let flags = cluster.state(1, |state| state.own_flags());
+            let banned = if bans { NodeFlags::BANNED } else { NodeFlags::NONE };
+            assert_eq!(flags, banned, "{spoilt}");
+            assert_eq!(answers(&cluster)[..1], [-1], "who asked is told");
+        }
+    }
+}
+
+#[test]
 fn disabled_takeover_runs_keep_their_requesters_waiting() {
     let mut cluster = Cluster::new(3, PLAIN);
     cluster.settle(20, &ALL);

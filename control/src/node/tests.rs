@@ -1,0 +1,4 @@
+//! A whole node under a leader that is C's.
+
+mod cuts;
+mod follower;
