@@ -31,6 +31,11 @@ pub const BUFFER_LEN: usize = 16 * 1024;
 /// Receive buffers of one reactor (a power of two, as the kernel's buffer ring wants it).
 pub const BUFFERS: u16 = 256;
 
+const _: () = assert!(BUFFERS.is_power_of_two());
+
+/// Memory that a stream may keep for output when there is none; a longer queue's is given back.
+const KEPT_MAX: usize = 64 * 1024;
+
 /// Connections accepted in one turn by a listener, so that a flood does not starve the others.
 pub const ACCEPTS_PER_TURN: usize = 64;
 
@@ -90,7 +95,8 @@ pub enum Event {
         /// `None`: orderly end.
         error: Option<io::Error>,
     },
-    /// Everything queued for the stream has been given to the kernel.
+    /// The stream's reader was behind, and now everything queued for it has been given to the
+    /// kernel. Output that the kernel takes at once is not reported.
     Drained {
         /// The stream's token.
         token: Token,

@@ -16,8 +16,8 @@ use rustix::{
 };
 
 use super::{
-    ACCEPTS_PER_TURN, BUFFER_LEN, BUFFERS, Event, Reactor, ReactorError, RecvBuffer, Token, Wait,
-    passing_accept_error, slots::Slots,
+    ACCEPTS_PER_TURN, BUFFER_LEN, BUFFERS, Event, KEPT_MAX, Reactor, ReactorError, RecvBuffer,
+    Token, Wait, passing_accept_error, slots::Slots,
 };
 
 /// Events taken from the kernel in one turn.
@@ -50,8 +50,10 @@ pub struct PollReactor {
     dirty: Vec<Token>,
     /// Buffers not lent to the shard.
     buffers: Vec<Box<[u8]>>,
-    /// Buffers that exist; at most [`BUFFERS`].
+    /// Buffers that exist.
     made: u16,
+    /// Most that may exist.
+    buffers_max: u16,
     ready: Vec<epoll::Event>,
 }
 
@@ -69,6 +71,11 @@ impl PollReactor {
     /// # Errors
     /// [`ReactorError::Kernel`] when the kernel has no descriptor left.
     pub fn new() -> Result<Self, ReactorError> {
+        Self::with_buffers(BUFFERS)
+    }
+
+    /// As [`Self::new`], with this many receive buffers.
+    pub(super) fn with_buffers(count: u16) -> Result<Self, ReactorError> {
         let epoll =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(kernel("create an epoll"))?;
         Ok(Self {
@@ -77,8 +84,15 @@ impl PollReactor {
             dirty: Vec::new(),
             buffers: Vec::new(),
             made: 0,
+            buffers_max: count,
             ready: Vec::with_capacity(EVENTS_PER_TURN),
         })
+    }
+
+    /// Descriptors in the reactor.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> usize {
+        self.entries.tokens().len()
     }
 
     fn add(&mut self, fd: OwnedFd, kind: Kind) -> Result<Token, ReactorError> {
@@ -140,19 +154,22 @@ impl PollReactor {
             }
         }
         entry.out.clear();
+        if entry.out.capacity() > KEPT_MAX {
+            entry.out = Vec::new();
+        }
         entry.sent = 0;
         entry.blocked = false;
         if was_blocked {
             self.rearm(token);
+            events.push(Event::Drained { token });
         }
-        events.push(Event::Drained { token });
     }
 
     fn take_buffer(&mut self) -> Option<Box<[u8]>> {
         if let Some(buffer) = self.buffers.pop() {
             return Some(buffer);
         }
-        if self.made == BUFFERS {
+        if self.made == self.buffers_max {
             return None;
         }
         self.made += 1;

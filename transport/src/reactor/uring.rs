@@ -3,8 +3,11 @@
 //! Role: multishot accept and receive into provided buffers, one send under way per stream, the
 //! doorbell as a read that is armed again.
 //! Invariants
-//! - Memory given to the kernel stays where it is until its completion: output under way is
-//!   `Entry::flying`, which nobody else touches; an entry lives until its last operation is done.
+//! - Memory given to the kernel stays where it is until its completion: output under way is in
+//!   `Entry::outgoing`, which does not touch it; an entry lives until its last operation is done.
+//! - Sends at once end while they are submitted and complete only when they fall short, so that an
+//!   answer and the wait for the next request are one enter. They are begun in no other place than
+//!   between two enters of a turn, and settled in the turn that submitted them.
 //! - Dropping the reactor cancels and drains first. Were the kernel ever to keep an operation
 //!   longer than that, the memory is leaked, not freed.
 //! - Nothing newer than Linux 6.1 is needed; the probe says what is missing.
@@ -12,18 +15,24 @@
 //! Origin: ours.
 
 mod buffers;
+mod outgoing;
+mod probe;
 
-use std::{fmt, io, time::Duration};
+use std::{collections::VecDeque, fmt, io, time::Duration};
 
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use rustix::{
     fd::{AsRawFd, FromRawFd, OwnedFd},
     net::Shutdown,
 };
 
-use self::buffers::BufferRing;
+use self::{
+    buffers::BufferRing,
+    outgoing::{After, How, Outgoing},
+};
 use super::{
-    Event, Reactor, ReactorError, RecvBuffer, Token, Wait, passing_accept_error, slots::Slots,
+    BUFFERS, Event, Reactor, ReactorError, RecvBuffer, Token, Wait, passing_accept_error,
+    slots::Slots,
 };
 
 /// Submissions that fit into the ring; more are submitted on the way.
@@ -31,6 +40,9 @@ const ENTRIES: u32 = 1024;
 
 /// Completions that fit; the kernel keeps what does not (`IORING_FEAT_NODROP`).
 const COMPLETIONS: u32 = 8192;
+
+/// How often a full submission queue is handed to the kernel before the ring counts as broken.
+const SUBMIT_TRIES: u32 = 16;
 
 /// Turns that a drop waits for the kernel to give memory back, 10 ms each.
 const DRAIN_TURNS: u32 = 200;
@@ -76,25 +88,19 @@ enum Kind {
 struct Entry {
     fd: OwnedFd,
     kind: Kind,
-    /// Appended by the shard since the last send was submitted.
-    out: Vec<u8>,
-    /// With the kernel while `sending`.
-    flying: Vec<u8>,
-    /// Bytes of `flying` that the kernel has already taken.
-    sent: usize,
-    sending: bool,
+    outgoing: Outgoing,
     receiving: bool,
     paused: bool,
     dirty: bool,
     /// The shard has been told, or has asked: only operations under way keep the entry.
     closed: bool,
-    /// Where the doorbell's read puts the counter.
-    counter: Box<[u8; 8]>,
+    /// Where the doorbell's read puts the counter; nobody else has one.
+    counter: Option<Box<[u8; 8]>>,
 }
 
 impl Entry {
-    const fn idle(&self) -> bool {
-        !self.sending && !self.receiving
+    fn idle(&self) -> bool {
+        !self.outgoing.is_under_way() && !self.receiving
     }
 }
 
@@ -106,8 +112,14 @@ pub struct UringReactor {
     dirty: Vec<Token>,
     /// Streams and listeners whose receive ended for a passing reason and has to be armed again.
     rearm: Vec<Token>,
-    /// Streams that found no buffer: armed again when one comes back.
-    starved: Vec<Token>,
+    /// Streams that found no buffer, the hungriest first: as many are armed again as have come back.
+    starved: VecDeque<Token>,
+    /// Streams whose send at once is in the submission queue.
+    at_once: Vec<Token>,
+    /// Whether the kernel can send at once.
+    can_send_at_once: bool,
+    /// Something is left over that the next turn must not sleep on.
+    left_over: bool,
     buffers: BufferRing,
 }
 
@@ -117,12 +129,23 @@ impl fmt::Debug for UringReactor {
     }
 }
 
-const fn unavailable(what: &'static str) -> ReactorError {
-    ReactorError::Unavailable { what, source: None }
-}
-
 fn kernel(action: &'static str) -> impl FnOnce(io::Error) -> ReactorError {
     move |source| ReactorError::Kernel { action, source }
+}
+
+/// Whether the ring can be used on: time is up, a signal, or completions wait to be collected first.
+fn passing(entered: io::Result<usize>) -> Result<(), ReactorError> {
+    match entered {
+        Err(error)
+            if !matches!(
+                error.raw_os_error(),
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+            ) =>
+        {
+            Err(kernel("enter the ring")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl UringReactor {
@@ -131,62 +154,49 @@ impl UringReactor {
     /// # Errors
     /// [`ReactorError::Unavailable`] where the kernel lacks an operation or forbids the calls.
     pub fn new() -> Result<Self, ReactorError> {
-        let ring = IoUring::builder()
-            .setup_cqsize(COMPLETIONS)
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .build(ENTRIES)
-            .map_err(|source| ReactorError::Unavailable {
-                what: "the kernel refuses to set up a ring",
-                source: Some(source),
+        Self::with_buffers(BUFFERS)
+    }
+
+    /// As [`Self::new`], with this many receive buffers, a power of two.
+    pub(super) fn with_buffers(count: u16) -> Result<Self, ReactorError> {
+        let mut ring = probe::ring()?;
+        let can_send_at_once = probe::sends_at_once(&mut ring);
+        let buffers =
+            BufferRing::register(&ring.submitter(), BUFFER_GROUP, count).map_err(|source| {
+                ReactorError::Unavailable {
+                    what: "the kernel has no buffer rings (before 5.19)",
+                    source: Some(source),
+                }
             })?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe).map_err(|source| {
-            ReactorError::Unavailable { what: "the kernel refuses a probe", source: Some(source) }
-        })?;
-        for (code, what) in [
-            (opcode::Accept::CODE, "accept is missing"),
-            (opcode::RecvMulti::CODE, "receive is missing"),
-            (opcode::Send::CODE, "send is missing"),
-            (opcode::Read::CODE, "read is missing"),
-            (opcode::AsyncCancel::CODE, "cancel is missing"),
-        ] {
-            if !probe.is_supported(code) {
-                return Err(unavailable(what));
-            }
-        }
-        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
-            return Err(unavailable("the kernel is too old (before 5.11)"));
-        }
-        let buffers = BufferRing::register(&ring.submitter(), BUFFER_GROUP).map_err(|source| {
-            ReactorError::Unavailable {
-                what: "the kernel has no buffer rings (before 5.19)",
-                source: Some(source),
-            }
-        })?;
         Ok(Self {
             ring,
             entries: Slots::new(),
             dirty: Vec::new(),
             rearm: Vec::new(),
-            starved: Vec::new(),
+            starved: VecDeque::new(),
+            at_once: Vec::new(),
+            can_send_at_once,
+            left_over: false,
             buffers,
         })
+    }
+
+    /// Descriptors in the reactor, ended ones that the kernel still uses included.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> usize {
+        self.entries.tokens().len()
     }
 
     fn add(&mut self, fd: OwnedFd, kind: Kind) -> Result<Token, ReactorError> {
         let token = self.entries.insert(Entry {
             fd,
             kind,
-            out: Vec::new(),
-            flying: Vec::new(),
-            sent: 0,
-            sending: false,
+            outgoing: Outgoing::default(),
             receiving: false,
             paused: false,
             dirty: false,
             closed: false,
-            counter: Box::new([0; 8]),
+            counter: (kind == Kind::Doorbell).then(Box::default),
         });
         self.arm(token)?;
         Ok(token)
@@ -208,52 +218,65 @@ impl UringReactor {
             Kind::Stream => {
                 opcode::RecvMulti::new(fd, BUFFER_GROUP).build().user_data(Op::Receive.tag(token))
             }
-            Kind::Doorbell => opcode::Read::new(fd, entry.counter.as_mut_ptr(), 8)
-                .build()
-                .user_data(Op::Doorbell.tag(token)),
+            Kind::Doorbell => {
+                let counter = entry.counter.get_or_insert_default();
+                opcode::Read::new(fd, counter.as_mut_ptr(), 8)
+                    .build()
+                    .user_data(Op::Doorbell.tag(token))
+            }
         };
         self.submit(&operation)
     }
 
     /// Puts an operation into the ring, making room by submitting when it is full.
     fn submit(&mut self, operation: &squeue::Entry) -> Result<(), ReactorError> {
-        loop {
+        for _ in 0..SUBMIT_TRIES {
             // SAFETY: every operation built here names a descriptor owned by an entry that lives
             // until the operation's completion (`reap` frees only idle entries), and memory that
-            // is part of that entry (`flying`, `counter`: heap blocks that do not move while the
-            // flag `sending` or `receiving` is set) or of the registered buffer ring.
+            // is part of that entry (`outgoing`, `counter`: heap blocks that do not move while a
+            // send is under way or `receiving` is set) or of the registered buffer ring.
             let pushed = unsafe { self.ring.submission().push(operation) };
             if pushed.is_ok() {
                 return Ok(());
             }
-            self.ring.submit().map_err(kernel("submit to the ring"))?;
+            passing(self.ring.submit())?;
         }
+        Err(kernel("submit to the ring")(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// Starts a send of everything that waits, unless one is under way.
-    fn flush(&mut self, token: Token) -> Result<(), ReactorError> {
+    /// Starts a send of what waits, unless one is under way.
+    fn send(&mut self, token: Token, at_once: bool) -> Result<(), ReactorError> {
         let Some(entry) = self.entries.get_mut(token) else { return Ok(()) };
-        entry.dirty = false;
-        if entry.sending || entry.closed || entry.out.is_empty() {
+        if entry.closed {
             return Ok(());
         }
-        entry.flying.clear();
-        std::mem::swap(&mut entry.flying, &mut entry.out);
-        entry.sent = 0;
-        self.send_rest(token)
+        let fd = types::Fd(entry.fd.as_raw_fd());
+        let Some((how, bytes)) = entry.outgoing.begin(at_once) else { return Ok(()) };
+        // One send takes at most 1 GiB; the rest follows.
+        let len = u32::try_from(bytes.len().min(1 << 30)).unwrap_or(1 << 30);
+        let operation = match how {
+            How::AtOnce => {
+                self.at_once.push(token);
+                probe::send_at_once(fd, bytes.as_ptr(), len)
+            }
+            How::Patient => {
+                opcode::Send::new(fd, bytes.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build()
+            }
+        };
+        self.submit(&operation.user_data(Op::Send.tag(token)))
     }
 
-    fn send_rest(&mut self, token: Token) -> Result<(), ReactorError> {
-        let Some(entry) = self.entries.get_mut(token) else { return Ok(()) };
-        entry.sending = true;
-        let rest = &entry.flying[entry.sent..];
-        // One send takes at most 1 GiB; the completion says how much and the rest follows.
-        let len = u32::try_from(rest.len().min(1 << 30)).unwrap_or(1 << 30);
-        let operation = opcode::Send::new(types::Fd(entry.fd.as_raw_fd()), rest.as_ptr(), len)
-            .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(Op::Send.tag(token));
-        self.submit(&operation)
+    /// Starts a send for every stream that has been appended to.
+    fn flush(&mut self) -> Result<(), ReactorError> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for token in dirty.drain(..) {
+            if let Some(entry) = self.entries.get_mut(token) {
+                entry.dirty = false;
+                self.send(token, self.can_send_at_once)?;
+            }
+        }
+        self.dirty = dirty; // keeps its memory
+        Ok(())
     }
 
     /// Asks the kernel to end the entry's receive; its completion still comes.
@@ -273,7 +296,7 @@ impl UringReactor {
     fn end(&mut self, token: Token) {
         let Some(entry) = self.entries.get_mut(token) else { return };
         entry.closed = true;
-        entry.out = Vec::new();
+        entry.outgoing.drop_waiting();
         if entry.kind == Kind::Stream {
             // Completes a receive and a blocked send that are under way; the peer sees the end.
             let _ = rustix::net::shutdown(&entry.fd, Shutdown::Both);
@@ -353,19 +376,23 @@ impl UringReactor {
         let buffer =
             taken.and_then(|id| self.buffers.take(id, usize::try_from(result).unwrap_or(0)));
         let wanted = self.ended(token, completion.flags());
-        match result {
-            1.. => match buffer {
-                Some(buffer) if wanted => events.push(Event::Data { token, buffer }),
-                Some(buffer) => self.buffers.give_back(buffer),
-                None => {}
-            },
-            0 => {
+        match (result, buffer) {
+            (1.., Some(buffer)) if wanted => events.push(Event::Data { token, buffer }),
+            (1.., None) if wanted => {
+                // Bytes that nobody can find: what follows would make no sense.
+                let lost = io::Error::other("the kernel names a buffer that it does not have");
+                self.fail(token, Some(lost), events);
+            }
+            (result, buffer) => {
                 if let Some(buffer) = buffer {
                     self.buffers.give_back(buffer);
                 }
-                self.fail(token, None, events);
+                match result {
+                    1.. => {}
+                    0 => self.fail(token, None, events),
+                    error => self.receive_failed(token, -error, events),
+                }
             }
-            error => self.receive_failed(token, -error, events),
         }
         self.reap(token);
     }
@@ -374,7 +401,7 @@ impl UringReactor {
         match errno {
             libc::ENOBUFS => {
                 self.rearm.retain(|waiting| *waiting != token);
-                self.starved.push(token);
+                self.starved.push_back(token);
             }
             // Our own cancel (pause), or a passing reason: `ended` has seen to it.
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
@@ -389,28 +416,35 @@ impl UringReactor {
         events: &mut Vec<Event>,
     ) -> Result<(), ReactorError> {
         let Some(entry) = self.entries.get_mut(token) else { return Ok(()) };
-        entry.sending = false;
-        let Ok(taken) = usize::try_from(result) else {
-            let errno = -result;
-            if matches!(errno, libc::EINTR | libc::EAGAIN) && !entry.closed {
-                return self.send_rest(token);
-            }
-            self.fail(token, Some(io::Error::from_raw_os_error(errno)), events);
-            return Ok(());
-        };
-        entry.sent += taken;
+        let after = entry.outgoing.ended(result);
         if entry.closed {
             self.reap(token);
             return Ok(());
         }
-        if entry.sent < entry.flying.len() {
-            return self.send_rest(token);
+        match after {
+            // The reader is behind: patient, so that it may be begun anywhere.
+            After::Send => self.send(token, false)?,
+            After::Drained => events.push(Event::Drained { token }),
+            After::Rest => {}
+            After::Broken(errno) => {
+                self.fail(token, Some(io::Error::from_raw_os_error(errno)), events);
+            }
         }
-        if entry.out.is_empty() {
-            events.push(Event::Drained { token });
-            return Ok(());
+        Ok(())
+    }
+
+    /// Sends at once that have not completed by now have taken everything.
+    fn settle(&mut self, mut submitted: Vec<Token>) {
+        for token in submitted.drain(..) {
+            let Some(entry) = self.entries.get_mut(token) else { continue };
+            if entry.outgoing.went() == After::Send {
+                self.dirty.push(token);
+            }
+            self.reap(token);
         }
-        self.flush(token)
+        if self.at_once.is_empty() {
+            self.at_once = submitted; // keeps its memory
+        }
     }
 
     fn rung(&mut self, token: Token, events: &mut Vec<Event>) {
@@ -421,27 +455,48 @@ impl UringReactor {
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), ReactorError> {
+        let (queued, pending) = {
+            let queue = self.ring.submission();
+            (queue.len(), queue.taskrun() || queue.cq_overflow())
+        };
         let duration = match wait {
+            Wait::No if queued == 0 && !pending => return Ok(()),
+            // Runs what the kernel has put off, if there is any.
+            Wait::No => return passing(self.ring.submit()),
+            Wait::Until(duration) => Some(types::Timespec::from(duration)),
             Wait::Forever => None,
-            Wait::No => Some(Duration::ZERO),
-            Wait::Until(duration) => Some(duration),
         };
-        let done = match duration {
-            None => self.ring.submit_and_wait(1),
-            Some(duration) => {
-                let limit = types::Timespec::from(duration);
-                let args = types::SubmitArgs::new().timespec(&limit);
-                self.ring.submitter().submit_with_args(1, &args)
-            }
-        };
-        match done {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Time is up, a signal, or completions wait to be collected first.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(kernel("enter the ring")(error)),
-            },
+        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if self.ring.params().is_feature_no_iowait() {
+            // An idle daemon is not waiting for a disk.
+            flags |= EnterFlags::NO_IOWAIT;
         }
+        let args = types::SubmitArgs::new();
+        let args = duration.as_ref().map_or(args, |limit| args.timespec(limit));
+        let queued = u32::try_from(queued).unwrap_or(ENTRIES);
+        // SAFETY: the argument is what the flag EXT_ARG announces, and it and the time that it
+        // points to live during the call; the queue's entries are as `submit` promises.
+        passing(unsafe { self.ring.submitter().enter(queued, 1, flags.bits(), Some(&args)) })
+    }
+
+    /// Enters the ring and takes what has completed.
+    fn pass(&mut self, wait: Wait, events: &mut Vec<Event>) -> Result<(), ReactorError> {
+        self.enter(wait)?;
+        // Taken before completions are, which may begin new sends.
+        let submitted = if self.ring.submission().is_empty() {
+            std::mem::take(&mut self.at_once)
+        } else {
+            Vec::new()
+        };
+        self.collect(events)?;
+        if self.ring.submission().cq_overflow() {
+            // A completion may be missing that says what has become of them.
+            self.at_once.splice(..0, submitted);
+        } else {
+            self.settle(submitted);
+        }
+        self.left_over = !self.at_once.is_empty();
+        Ok(())
     }
 
     fn collect(&mut self, events: &mut Vec<Event>) -> Result<(), ReactorError> {
@@ -503,31 +558,27 @@ impl Reactor for UringReactor {
             entry.dirty = true;
             self.dirty.push(token);
         }
-        Some(&mut entry.out)
+        Some(entry.outgoing.waiting())
     }
 
     fn queued(&self, token: Token) -> usize {
-        self.entries.get(token).map_or(0, |entry| {
-            let flying = if entry.sending { entry.flying.len() - entry.sent } else { 0 };
-            entry.out.len() + flying
-        })
+        self.entries.get(token).map_or(0, |entry| entry.outgoing.queued())
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> Result<(), ReactorError> {
         let before = events.len();
         // What completed without our asking (closes of the last turn) comes first.
         self.collect(events)?;
-        for token in std::mem::take(&mut self.dirty) {
-            self.flush(token)?;
-        }
-        if self.buffers.available() {
-            self.rearm.append(&mut self.starved);
-        }
+        self.flush()?;
+        let fed = self.starved.len().min(self.buffers.available());
+        self.rearm.extend(self.starved.drain(..fed));
         for token in std::mem::take(&mut self.rearm) {
             self.arm(token)?;
         }
-        self.enter(if events.len() > before { Wait::No } else { wait })?;
-        self.collect(events)
+        // Who was starved and is armed may have nothing to receive: the others are next.
+        let hungry = fed > 0 && !self.starved.is_empty();
+        let sleep = events.len() == before && !hungry && !self.left_over;
+        self.pass(if sleep { wait } else { Wait::No }, events)
     }
 
     fn recycle(&mut self, buffer: RecvBuffer) {
@@ -546,7 +597,7 @@ impl Drop for UringReactor {
                 return;
             }
             let limit = Wait::Until(Duration::from_millis(10));
-            if self.enter(limit).and_then(|()| self.collect(&mut rest)).is_err() {
+            if self.pass(limit, &mut rest).is_err() {
                 break;
             }
         }

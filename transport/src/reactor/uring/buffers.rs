@@ -18,15 +18,16 @@ use std::{
 
 use io_uring::{Submitter, types::BufRingEntry};
 
-use super::super::{BUFFER_LEN, BUFFERS, RecvBuffer};
+use super::super::{BUFFER_LEN, RecvBuffer};
 
-const _: () = assert!(BUFFERS.is_power_of_two());
 const _: () = assert!(size_of::<BufRingEntry>() == 16);
 
 /// See the module.
 pub(super) struct BufferRing {
     entries: NonNull<BufRingEntry>,
     boxes: Vec<Option<Box<[u8]>>>,
+    /// Buffers in all, a power of two.
+    count: u16,
     /// Entries ever offered, as the kernel counts: it wraps.
     tail: u16,
     /// Buffers lent to the shard.
@@ -37,28 +38,37 @@ pub(super) struct BufferRing {
 // care which thread that is; the reactor that owns it moves as a whole before it is used.
 unsafe impl Send for BufferRing {}
 
-fn layout() -> Layout {
-    let bytes = usize::from(BUFFERS) * size_of::<BufRingEntry>();
+fn layout(count: u16) -> Layout {
+    let bytes = usize::from(count) * size_of::<BufRingEntry>();
     Layout::from_size_align(bytes, 4096).expect("a page-aligned block of a few pages")
 }
 
 impl BufferRing {
-    /// Registers [`BUFFERS`] buffers as `group`.
-    pub(super) fn register(submitter: &Submitter<'_>, group: u16) -> io::Result<Self> {
-        // SAFETY: the layout has a size above zero.
-        let block = unsafe { alloc_zeroed(layout()) };
+    /// Registers `count` buffers as `group`.
+    ///
+    /// # Panics
+    /// `count` is no power of two, which the kernel wants.
+    pub(super) fn register(submitter: &Submitter<'_>, group: u16, count: u16) -> io::Result<Self> {
+        assert!(count.is_power_of_two(), "{count} buffers");
+        // SAFETY: the layout has a size above zero, as `count` has.
+        let block = unsafe { alloc_zeroed(layout(count)) };
         let Some(entries) = NonNull::new(block.cast::<BufRingEntry>()) else {
-            handle_alloc_error(layout())
+            handle_alloc_error(layout(count))
         };
-        let mut ring =
-            Self { entries, boxes: (0..BUFFERS).map(|_| None).collect(), tail: 0, lent: BUFFERS };
-        // SAFETY: the address is page-aligned and the block has `BUFFERS` entries; it is freed in
+        let mut ring = Self {
+            entries,
+            boxes: (0..count).map(|_| None).collect(),
+            count,
+            tail: 0,
+            lent: count,
+        };
+        // SAFETY: the address is page-aligned and the block has `count` entries; it is freed in
         // `Drop`, and the reactor drops its io_uring (field order) before this ring.
         let registered = unsafe {
-            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, BUFFERS, group, 0)
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, count, group, 0)
         };
         registered?;
-        for id in 0..BUFFERS {
+        for id in 0..count {
             ring.offer(id, vec![0; BUFFER_LEN].into_boxed_slice());
         }
         Ok(ring)
@@ -72,9 +82,9 @@ impl BufferRing {
         Some(RecvBuffer { id, len: len.min(bytes.len()), bytes })
     }
 
-    /// True when the kernel has at least one buffer to pick.
-    pub(super) const fn available(&self) -> bool {
-        self.lent < BUFFERS
+    /// Buffers that the kernel can pick.
+    pub(super) fn available(&self) -> usize {
+        usize::from(self.count - self.lent)
     }
 
     /// Offers a buffer to the kernel again.
@@ -83,8 +93,8 @@ impl BufferRing {
     }
 
     fn offer(&mut self, id: u16, mut bytes: Box<[u8]>) {
-        let index = usize::from(self.tail & (BUFFERS - 1));
-        // SAFETY: `index < BUFFERS`, the number of entries in the block.
+        let index = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `index < count`, the number of entries in the block.
         let entry = unsafe { self.entries.add(index) };
         // SAFETY: in bounds and aligned (above); zeroed bytes are a valid entry; the kernel reads
         // entries only below the tail, and this one is at the tail.
@@ -117,6 +127,6 @@ impl Drop for BufferRing {
             return; // leaked
         }
         // SAFETY: allocated in `register` with this layout, not leaked, freed once.
-        unsafe { dealloc(self.entries.as_ptr().cast(), layout()) };
+        unsafe { dealloc(self.entries.as_ptr().cast(), layout(self.count)) };
     }
 }
