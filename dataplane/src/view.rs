@@ -7,10 +7,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use ringmaster_protocol::{
-    DbId, Generation, Pnn,
+    DbId, Destination, Generation, Pnn,
     capabilities::Capabilities,
     database::{DbFlags, TdbOpenFlags, VnnMap},
-    node::{NodeFlags, NodeMap},
+    node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
     tunable::TunableList,
 };
@@ -68,6 +68,26 @@ impl NodeView {
     #[must_use]
     pub fn flags_of(&self, pnn: Pnn) -> Option<NodeFlags> {
         self.nodes.0.iter().find(|node| node.pnn == pnn).map(|node| node.flags)
+    }
+
+    /// The other nodes that a packet of this one goes to: those of a broadcast, or the one named if
+    /// it exists. In the order of their numbers.
+    pub fn others(&self, to: Destination) -> impl Iterator<Item = Pnn> + '_ {
+        let (named, without) = match to {
+            Destination::Node(pnn) => (Some(pnn), Some(NodeFlags::DELETED)),
+            Destination::BroadcastAll => (None, Some(NodeFlags::DELETED)),
+            Destination::BroadcastConnected => {
+                (None, Some(NodeFlags::DELETED | NodeFlags::DISCONNECTED))
+            }
+            Destination::BroadcastActive => (None, Some(NodeFlags::INACTIVE)),
+            _ => (None, None),
+        };
+        let reached = move |node: &&NodeAndFlags| {
+            without.is_some_and(|without| !node.flags.intersects(without))
+                && named.is_none_or(|named| node.pnn == named)
+                && node.pnn != self.pnn
+        };
+        self.nodes.0.iter().filter(reached).map(|node| node.pnn)
     }
 
     /// The database of that id.

@@ -81,6 +81,11 @@ pub enum Event {
         /// The kernel's answer.
         error: io::Error,
     },
+    /// A connect that was under way has succeeded; the token is a stream now.
+    Connected {
+        /// The stream's token.
+        token: Token,
+    },
     /// Bytes came in, at least one.
     Data {
         /// The stream's token.
@@ -88,7 +93,7 @@ pub enum Event {
         /// The bytes; give the buffer back with [`Reactor::recycle`].
         buffer: RecvBuffer,
     },
-    /// The peer closed, or the stream broke. The token is gone.
+    /// The peer closed, or the stream broke, or a connect failed. The token is gone.
     Closed {
         /// The stream's (or listener's) token.
         token: Token,
@@ -111,6 +116,13 @@ pub struct RecvBuffer {
     id: u16,
     len: usize,
     bytes: Box<[u8]>,
+}
+
+/// How a connect has ended whose socket has become writable.
+fn connect_result(socket: &OwnedFd) -> io::Result<()> {
+    rustix::net::sockopt::socket_error(socket)
+        .and_then(std::convert::identity)
+        .map_err(io::Error::from)
 }
 
 /// Errors of accept that concern only the connection that was coming in.
@@ -153,6 +165,14 @@ pub trait Reactor {
     /// # Errors
     /// [`ReactorError::Kernel`].
     fn add_stream(&mut self, stream: OwnedFd) -> Result<Token, ReactorError>;
+
+    /// Watches a socket whose non-blocking connect is under way: [`Event::Connected`] or
+    /// [`Event::Closed`] follows, and after the former it is a stream like any other. Until then it
+    /// has no output.
+    ///
+    /// # Errors
+    /// [`ReactorError::Kernel`].
+    fn add_connecting(&mut self, socket: OwnedFd) -> Result<Token, ReactorError>;
 
     /// Watches the owner's eventfd; a write to it yields [`Event::Woken`].
     ///
@@ -250,6 +270,9 @@ impl Reactor for AnyReactor {
     }
     fn add_stream(&mut self, stream: OwnedFd) -> Result<Token, ReactorError> {
         self.inner_mut().add_stream(stream)
+    }
+    fn add_connecting(&mut self, socket: OwnedFd) -> Result<Token, ReactorError> {
+        self.inner_mut().add_connecting(socket)
     }
     fn add_doorbell(&mut self, eventfd: OwnedFd) -> Result<(), ReactorError> {
         self.inner_mut().add_doorbell(eventfd)

@@ -10,10 +10,12 @@
 //! Origin: ours; `ctdb/server/ctdb_control.c` for where controls go.
 
 mod data;
+mod nodes;
 mod requests;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::TcpListener,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,22 +23,24 @@ use std::{
 
 use ringmaster_control::{
     config::{Paths, Settings, public_addresses},
-    node::{
-        Ask, NodeCx, NodePlane, Outcome, Tell, controls,
-        world::{ControlFailure, OutgoingControl, RequestId},
-    },
+    node::{Ask, NodeCx, NodePlane, Outcome, Tell, controls, world::RequestId},
     plane::{Action, Millis, Token},
 };
-use ringmaster_dataplane::shard::{
-    ShardId,
-    message::{AckToken, FromShard, RegistryChange, ToShard},
-    registry::{ClientRef, Registry},
-    runtime::CONTROL,
-    statistics::ShardStatistics,
+use ringmaster_dataplane::{
+    record::ControlToken,
+    shard::{
+        ShardId,
+        lanes::LaneSetup,
+        message::{AckToken, Credit, FromShard, Order, RegistryChange, ToShard},
+        registry::{ClientRef, Registry},
+        runtime::CONTROL,
+        statistics::ShardStatistics,
+    },
 };
-use ringmaster_protocol::{DbId, Destination, Pnn, Reqid, Srvid};
+use ringmaster_protocol::{DbId, Pnn, Reqid};
 use tokio::sync::mpsc;
 
+pub(crate) use self::nodes::Outstanding;
 use crate::{
     children::Children,
     service_manager::ServiceManager,
@@ -54,8 +58,8 @@ pub(crate) const REPORTS_MAX: usize = 1_024;
 pub(crate) enum Report {
     /// A worker has opened its file.
     Opened(DbId, Result<Opened, String>),
-    /// A worker wants something sent.
-    Sent(Sent),
+    /// A worker wants something sent; the credit goes back when it has left.
+    Sent(Sent, Credit),
     /// A worker's job has ended.
     JobDone(u64, Outcome),
     /// A child's or task's answer to an ask.
@@ -81,6 +85,10 @@ pub(crate) enum Asker {
     },
     /// A sequence of the plane has sent itself a control.
     Own(Token),
+    /// Another node; the request id is its own.
+    Node(Pnn, Reqid),
+    /// A shard's record engine.
+    Shard(ShardId, ControlToken),
     /// Nobody.
     Nobody,
 }
@@ -100,6 +108,13 @@ pub(crate) struct Driver {
     pub(crate) next_job: u64,
     pub(crate) requests: HashMap<RequestId, Asker>,
     pub(crate) next_request: u64,
+    /// Controls that other nodes have to answer.
+    pub(crate) outstanding: Outstanding,
+    /// Until the transport starts: where other nodes connect.
+    pub(crate) node_listener: Option<TcpListener>,
+    /// What all links to other nodes have in common; `None` when this node does not know which
+    /// version to say and was alone at its start.
+    pub(crate) lanes: Option<LaneSetup>,
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) report: mpsc::Sender<Report>,
     pub(crate) children: Children,
@@ -165,6 +180,7 @@ impl Driver {
             while let Ok(report) = self.reports.try_recv() {
                 self.report(report);
             }
+            self.late_controls();
             self.event(|_| {});
             if let Some(status) = self.exit {
                 self.manager.stopping();
@@ -175,7 +191,8 @@ impl Driver {
             if !inbox.may_sleep() {
                 continue;
             }
-            let deadline = self.plane.next_deadline();
+            let deadline = self.plane.next_deadline().into_iter();
+            let deadline = deadline.chain(self.outstanding.next_deadline()).min();
             let mut pause = deadline.map(|at| at.0.saturating_sub(self.now().0));
             if !flushed {
                 pause = Some(pause.unwrap_or(1).min(1));
@@ -301,16 +318,33 @@ impl Driver {
                     self.shards.send(client.shard, ToShard::CloseClient(client.id));
                 }
             }
-            // One node has nobody to connect to; lanes to other nodes hear of it here.
-            Tell::NodesChanged => {}
+            Tell::NodesChanged => {
+                if self.lanes.is_none() {
+                    tracing::error!(
+                        "nodes have been added, but this one does not know which Samba version to \
+                         say; write `samba version` into [transport] of ringmaster.conf and restart"
+                    );
+                }
+                let view = Arc::new(self.view());
+                self.shards.order(move || Order::View(Arc::clone(&view)), |_, _| {});
+            }
             Tell::StartKeepalive => {
+                self.shards.send_all(|| ToShard::StartKeepalive);
                 // The event `setup` has been run.
                 if !self.paths.is_test_mode() {
                     system::lock_memory();
                 }
             }
             Tell::Notify(word) => self.children.notify(&self.paths, word),
-            Tell::StartTransport => self.listen(),
+            Tell::StartTransport => {
+                self.listen();
+                if let Some(lanes) = self.lanes {
+                    self.shards.send_all(|| ToShard::StartLanes(lanes));
+                }
+                if let Some(listener) = self.node_listener.take() {
+                    self.shards.send(ShardId(0), ToShard::ListenNodes(listener.into()));
+                }
+            }
             Tell::SetLogLevel(level) => ringmaster_host::logging::set_level(level),
             Tell::Exit(status) => self.exit = Some(status),
         }
@@ -332,42 +366,8 @@ impl Driver {
         }
     }
 
-    fn send_message(&mut self, to: Destination, srvid: Srvid, data: Vec<u8>) {
-        let here = match to {
-            Destination::Node(pnn) => pnn == self.pnn(),
-            Destination::BroadcastActive => !self.plane.cx().state().is_inactive(),
-            Destination::Current | Destination::BroadcastAll | Destination::BroadcastConnected => {
-                true
-            }
-            _ => false,
-        };
-        if here {
-            if self.registry.receivers(srvid).any(|receiver| receiver.id == CONTROL.id) {
-                // At once: a message that was sent before a control is heard before it.
-                let data = data.clone();
-                self.event(|cx| controls::message(cx, srvid, data));
-            }
-            // One shard delivers to the receivers of all, so that messages keep their order. It is
-            // left asleep when no client listens: the leader speaks to all nodes every second.
-            if self.registry.receivers(srvid).any(|receiver| receiver.id != CONTROL.id) {
-                let data = data.into();
-                self.shards.send(ShardId(0), ToShard::Deliver { srvid, data });
-            }
-        }
-    }
-
     fn pnn(&self) -> Pnn {
         self.plane.cx().state().pnn()
-    }
-
-    /// A control to a node: to this one it becomes a request, others are not reached yet.
-    fn send_control(&mut self, token: Option<Token>, control: OutgoingControl) {
-        if control.to == self.pnn() {
-            return self.request_own(token, control);
-        }
-        if let Some(token) = token {
-            self.outcome(token, Outcome::Reply(Err(ControlFailure::Disconnected)));
-        }
     }
 
     fn change_registry(
@@ -375,7 +375,7 @@ impl Driver {
         change: RegistryChange,
         then: impl FnOnce(&mut Self, bool) + 'static,
     ) {
-        let order = move || ringmaster_dataplane::shard::message::Order::Registry(change);
+        let order = move || Order::Registry(change);
         self.shards.order(order, then);
     }
 
@@ -389,15 +389,18 @@ impl Driver {
             FromShard::Connected(client) => self.connected(client),
             FromShard::Gone(id) => self.gone(id),
             FromShard::Control(control) => self.client_control(control),
-            // Local receivers have been served; other nodes are not reached yet.
-            FromShard::Message { .. } | FromShard::Tunnel { .. } | FromShard::NodePacket { .. } => {
+            FromShard::NodeUp(node) => self.node_up(node),
+            FromShard::NodeDown(node) => self.node_down(node),
+            FromShard::NodeControl(bytes) => self.node_control(&bytes),
+            FromShard::Leave(reason) => {
+                tracing::error!(reason, "leaving the cluster");
+                self.event(|cx| ringmaster_control::node::lifecycle::shutdown(cx, 0));
             }
             FromShard::ControlMessage { srvid, data } => {
                 self.event(|cx| controls::message(cx, srvid, data.to_vec()));
             }
-            FromShard::UpdateRecord { shard, token, .. } => {
-                let status = -1;
-                self.shards.send(shard, ToShard::ControlDone { token, status });
+            FromShard::UpdateRecord { shard, to, token, payload } => {
+                self.update_record(shard, to, token, payload);
             }
             FromShard::ForceRecovery { reason } => {
                 tracing::warn!(reason, "forcing a recovery");
@@ -454,21 +457,7 @@ impl Driver {
     fn report(&mut self, report: Report) {
         match report {
             Report::Opened(db, opened) => self.opened(db, opened),
-            Report::Sent(Sent::Message { to, srvid, data }) => {
-                self.send_message(Destination::Node(to), srvid, data);
-            }
-            Report::Sent(Sent::Control { to, opcode, data }) => {
-                let control = OutgoingControl {
-                    to,
-                    opcode,
-                    srvid: Srvid(0),
-                    flags: ringmaster_protocol::control_packet::ControlFlags::NOREPLY,
-                    client: None,
-                    data,
-                    timeout_s: 0,
-                };
-                self.send_control(None, control);
-            }
+            Report::Sent(sent, credit) => self.stream(sent, credit),
             Report::JobDone(number, outcome) => self.job_done(number, outcome),
             Report::Outcome(token, outcome) => self.outcome(token, outcome),
             Report::LockLost => self.event(ringmaster_control::node::recd::lock_lost),

@@ -107,6 +107,18 @@ impl<T> Shards<T> {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        u16::try_from(self.outboxes.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Sends something to every shard.
+    pub(crate) fn send_all(&mut self, message: impl Fn() -> ToShard) {
+        for outbox in &mut self.outboxes {
+            outbox.send_reply(message());
+        }
+    }
+
     /// Gives an order to all shards.
     pub(crate) fn order(
         &mut self,

@@ -10,6 +10,7 @@
 
 mod configuration;
 mod streams;
+mod version;
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,7 @@ use ringmaster_control::{
     },
     plane::Millis,
 };
-use ringmaster_dataplane::shard::{registry::Registry, runtime::CONTROL};
+use ringmaster_dataplane::shard::{lanes::LaneSetup, registry::Registry, runtime::CONTROL};
 use ringmaster_host::{logging, pidfile::PidFile};
 use ringmaster_protocol::{
     Pnn,
@@ -42,13 +43,16 @@ use ringmaster_protocol::{
     process::{DebugLevel, Timeval},
     tunable::TunableList,
 };
-use ringmaster_transport::reactor::ReactorKind;
+use ringmaster_transport::{
+    reactor::ReactorKind,
+    tcp::announce::{Announcement, PROTOCOL_VERSION, TRANSPORT_TCP},
+};
 use tokio::sync::mpsc;
 
 use self::configuration::Configuration;
 use crate::{
     children::{Children, Eventd, read_nodes},
-    driver::{Driver, REPORTS_MAX, Report},
+    driver::{Driver, Outstanding, REPORTS_MAX, Report},
     options::{self, HELP, Run, USAGE},
     service_manager::ServiceManager,
     shards::Shards,
@@ -188,7 +192,8 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
     let Configuration { paths, settings, native, tunables } = configuration;
     let port = CTDB_PORT;
     let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
-    let (pnn, _listener) = own_node(&nodes, settings.node_address)?;
+    let (pnn, listener) = own_node(&nodes, settings.node_address)?;
+    let lanes = lane_setup(&nodes, pnn, &native).await?;
     let pid_file = paths.pidfile(OsStr::new("ctdbd"));
     let _pid_file = PidFile::create(&pid_file)
         .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
@@ -232,6 +237,9 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         next_job: 0,
         requests: std::collections::HashMap::new(),
         next_request: 0,
+        outstanding: Outstanding::new(),
+        node_listener: Some(listener),
+        lanes,
         reports,
         report,
         children,
@@ -254,6 +262,32 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         .map_err(|error| Failure::new(format!("the control thread cannot wait: {error}")))?;
     tracing::info!("CTDB daemon shutting down");
     Ok(status)
+}
+
+/// What the links to other nodes have in common.
+async fn lane_setup(
+    nodes: &NodeMap,
+    pnn: Pnn,
+    native: &NativeConf,
+) -> Result<Option<LaneSetup>, Failure> {
+    let own = nodes.0.iter().find(|node| node.pnn == pnn).and_then(|node| node.addr.ip());
+    let own = own.ok_or_else(|| Failure::new("this node has no address in the nodes list"))?;
+    let others =
+        |node: &&NodeAndFlags| node.pnn != pnn && !node.flags.intersects(NodeFlags::DELETED);
+    let alone = !nodes.0.iter().any(|node| others(&node));
+    let version = match version::samba_version(native.samba_version).await {
+        Ok(version) => version,
+        // Should nodes be added later, the driver says what is missing.
+        Err(_) if alone => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let announcement = Announcement {
+        version: PROTOCOL_VERSION,
+        instance: seed(),
+        shards: shard_count(native),
+        transports: TRANSPORT_TCP,
+    };
+    Ok(Some(LaneSetup { own, version, announcement }))
 }
 
 /// `[dataplane] shards`; by default one for four cores that the process may use, 1 to 8.

@@ -142,6 +142,15 @@ pub enum Sent {
     },
 }
 
+impl Sent {
+    /// Bytes of the payload.
+    #[must_use]
+    pub const fn payload_len(&self) -> usize {
+        let (Self::Message { data, .. } | Self::Control { data, .. }) = self;
+        data.len()
+    }
+}
+
 /// Where a worker's results go. Called on the worker's thread; may block for flow control.
 pub trait Report: Send + 'static {
     /// The file has been opened, or why not. Comes first.

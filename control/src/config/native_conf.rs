@@ -6,6 +6,8 @@
 //! - Every line that is not understood refuses the file, with its number and a remedy.
 //! - A missing or empty file means the defaults.
 
+use ringmaster_protocol::keepalive::SambaVersion;
+
 use super::conf_file::{self, Entry, StopReason};
 use super::finding::{Finding, Severity, nearest, shown};
 
@@ -51,6 +53,9 @@ pub struct NativeConf {
     pub reactor: ReactorChoice,
     /// `[transport] rdma`.
     pub rdma: RdmaChoice,
+    /// `[transport] samba version`, which keepalives tell other nodes; `None`: that of the `smbd`
+    /// of this host.
+    pub samba_version: Option<SambaVersion>,
 }
 
 struct NativeOption {
@@ -63,7 +68,7 @@ struct NativeOption {
 
 const SECTIONS: [&str; 2] = ["dataplane", "transport"];
 
-const OPTIONS: [NativeOption; 3] = [
+const OPTIONS: [NativeOption; 4] = [
     NativeOption {
         section: "dataplane",
         name: "shards",
@@ -97,7 +102,29 @@ const OPTIONS: [NativeOption; 3] = [
             choose(&mut conf.rdma, choice)
         },
     },
+    NativeOption {
+        section: "transport",
+        name: "samba version",
+        values: "auto, or the cluster's MAJOR.MINOR, for example 4.17",
+        apply: |conf, value| {
+            let choice = match value {
+                "auto" => Some(None),
+                version => parse_version(version).map(Some),
+            };
+            choose(&mut conf.samba_version, choice)
+        },
+    },
 ];
+
+/// `4.17`, or a longer form of it like `4.17.12-Debian`.
+#[must_use]
+pub fn parse_version(text: &str) -> Option<SambaVersion> {
+    let mut numbers = text.split('.');
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?;
+    let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
+    Some(SambaVersion::new(major, minor[..digits].parse().ok()?))
+}
 
 fn shards(value: &str) -> Option<Shards> {
     if value == "auto" {
@@ -220,15 +247,35 @@ mod tests {
 
     #[test]
     fn every_setting_is_read() {
-        let conf = parse(b"[dataplane]\nshards = 4\nreactor = epoll\n[Transport]\nrdma = off\n");
+        let conf = parse(
+            b"[dataplane]\nshards = 4\nreactor = epoll\n[Transport]\nrdma = off\n\
+                          samba version = 4.17\n",
+        );
         assert_eq!(
             conf,
             Ok(NativeConf {
                 shards: Shards::Fixed(4),
                 reactor: ReactorChoice::Epoll,
-                rdma: RdmaChoice::Off
+                rdma: RdmaChoice::Off,
+                samba_version: Some(SambaVersion::new(4, 17)),
             })
         );
+    }
+
+    #[test]
+    fn a_version_is_read_from_what_samba_says() {
+        for (text, expected) in [
+            ("4.17", Some(SambaVersion::new(4, 17))),
+            ("4.17.12-Debian", Some(SambaVersion::new(4, 17))),
+            ("4.25pre1", Some(SambaVersion::new(4, 25))),
+            ("4", None),
+            ("4.", None),
+            ("4.x", None),
+            ("", None),
+            ("70000.1", None),
+        ] {
+            assert_eq!(parse_version(text), expected, "{text}");
+        }
     }
 
     #[test]

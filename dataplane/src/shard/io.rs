@@ -1,6 +1,6 @@
-//! The ways out of a shard: to its clients, to other shards, to control.
+//! The ways out of a shard: to its clients, to other nodes, to other shards, to control.
 //!
-//! Role: routes packets to a client of any shard; carries out what the record engine wants.
+//! Role: routes packets to a client or lane of any shard; carries out what the record engine wants.
 //! Invariant: nothing here blocks; what does not fit waits in an outbox, and a shard without
 //! credit stops reading.
 
@@ -12,8 +12,9 @@ use ringmaster_transport::reactor::AnyReactor;
 use super::{
     ShardId,
     clients::{Clients, Sender, shard_of},
+    lanes::{Lanes, owner_of_peer},
     limits::CREDIT_MIN,
-    message::{FromShard, ToShard},
+    message::{Credit, FromShard, ToShard},
     outbox::Outbox,
     statistics::PacketCounters,
 };
@@ -22,6 +23,7 @@ use crate::record::{ClientId, ControlToken, NodeEnvelope, Output, Ticket};
 /// The ways out of a shard, apart from what is asked meanwhile.
 pub(super) struct Io {
     pub(super) clients: Clients,
+    pub(super) lanes: Lanes,
     /// By shard; none towards itself.
     pub(super) peers: Vec<Option<Outbox<ToShard>>>,
     pub(super) control: Outbox<FromShard>,
@@ -29,7 +31,7 @@ pub(super) struct Io {
     pub(super) waits: Vec<(DbId, Box<[u8]>, Ticket)>,
     pub(super) sender: Sender,
     pub(super) id: ShardId,
-    pub(super) shards: u32,
+    pub(super) shards: u16,
 }
 
 impl Io {
@@ -59,7 +61,7 @@ impl Io {
         client: ClientId,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let home = shard_of(client, self.shards);
+        let home = shard_of(client, u32::from(self.shards));
         if home == self.id {
             if self.clients.append(reactor, client, write) {
                 self.counters.client_sent = self.counters.client_sent.wrapping_add(1);
@@ -70,6 +72,44 @@ impl Io {
         write(&mut bytes);
         if let Some(peer) = self.peer(home) {
             peer.send_reply(ToShard::Packet { client, bytes: bytes.into() });
+        }
+    }
+
+    /// A packet to another node, over the lane of whichever shard owns it.
+    pub(super) fn send_node(
+        &mut self,
+        reactor: &mut AnyReactor,
+        to: Pnn,
+        credit: Option<Credit>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let owner = owner_of_peer(to, self.shards);
+        if owner == self.id {
+            self.counters.node_sent = self.counters.node_sent.wrapping_add(1);
+            self.lanes.append(reactor, to, credit, write);
+            return;
+        }
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        if let Some(peer) = self.peer(owner) {
+            peer.send_reply(ToShard::ToNode { to, bytes: bytes.into(), credit });
+        }
+    }
+
+    /// The same for an encoded packet.
+    pub(super) fn send_node_bytes(
+        &mut self,
+        reactor: &mut AnyReactor,
+        to: Pnn,
+        bytes: Box<[u8]>,
+        credit: Option<Credit>,
+    ) {
+        let owner = owner_of_peer(to, self.shards);
+        match self.peer(owner) {
+            Some(peer) => peer.send_reply(ToShard::ToNode { to, bytes, credit }),
+            None => {
+                self.send_node(reactor, to, credit, |out| out.extend_from_slice(&bytes));
+            }
         }
     }
 }
@@ -90,16 +130,15 @@ impl Output for Sink<'_> {
     }
 
     fn send_node(&mut self, to: Pnn, envelope: NodeEnvelope, packet: &Packet<'_>) {
-        self.io.counters.node_sent = self.io.counters.node_sent.wrapping_add(1);
-        let mut bytes = Vec::new();
         let envelope = Envelope {
             generation: envelope.generation,
             destination: Destination::Node(to),
             source: Destination::Node(envelope.source),
             reqid: envelope.reqid,
         };
-        packet.encode_into(&mut bytes, envelope, PacketStyle::Daemon);
-        self.io.control.send_reply(FromShard::NodePacket { to, bytes: bytes.into() });
+        self.io.send_node(self.reactor, to, None, |out| {
+            packet.encode_into(out, envelope, PacketStyle::Daemon);
+        });
     }
 
     fn wait_for_chain(&mut self, db: DbId, key: &[u8], ticket: Ticket) {

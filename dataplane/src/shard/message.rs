@@ -14,7 +14,7 @@ use ringmaster_protocol::{
 use ringmaster_storage::{engine::AccessError, handle::Database};
 use rustix::fd::OwnedFd;
 
-use super::{ShardId, registry::ClientRef, statistics::ShardStatistics};
+use super::{ShardId, lanes::LaneSetup, registry::ClientRef, statistics::ShardStatistics};
 use crate::{
     record::{ClientId, ControlToken},
     view::NodeView,
@@ -23,6 +23,29 @@ use crate::{
 /// Chosen by control; comes back once per shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AckToken(pub u64);
+
+/// What a stream (pull, traverse) may have under way to other nodes; goes back to its worker when
+/// the packet has been given to the kernel, or has been dropped.
+#[derive(Debug)]
+pub struct Credit {
+    bytes: usize,
+    back: std::sync::mpsc::Sender<usize>,
+}
+
+impl Credit {
+    /// `bytes` go back to whoever has the other end of `back`.
+    #[must_use]
+    pub const fn new(bytes: usize, back: std::sync::mpsc::Sender<usize>) -> Self {
+        Self { bytes, back }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        // Fails when the worker is gone.
+        let _ = self.back.send(self.bytes);
+    }
+}
 
 /// To a shard: an order of control's, or work from another shard.
 #[derive(Debug)]
@@ -74,6 +97,23 @@ pub enum ToShard {
     },
     /// Accept clients on this socket from now on (one shard only).
     Listen(OwnedFd),
+    /// Accept nodes on this socket from now on (one shard only).
+    ListenNodes(OwnedFd),
+    /// Connect to all nodes that the view names, from now on.
+    StartLanes(LaneSetup),
+    /// Send keepalives from now on.
+    StartKeepalive,
+    /// A connection of a node whose links this shard owns.
+    NodeConnection(Pnn, OwnedFd),
+    /// A packet for another node, encoded: to be sent if this shard owns its links, else handed on.
+    ToNode {
+        /// Where to.
+        to: Pnn,
+        /// The packet.
+        bytes: Box<[u8]>,
+        /// Given back when the packet has left.
+        credit: Option<Credit>,
+    },
     /// End: close everything and leave the thread.
     Stop,
 }
@@ -162,15 +202,6 @@ pub enum FromShard {
     Gone(ClientId),
     /// A control that the shard does not answer itself.
     Control(ClientControl),
-    /// A message of a local client for other nodes (local receivers have been served).
-    Message {
-        /// Where to.
-        destination: Destination,
-        /// Whom.
-        srvid: Srvid,
-        /// Payload.
-        data: Box<[u8]>,
-    },
     /// A message for the control plane itself, which is registered for its srvid.
     ControlMessage {
         /// Which.
@@ -178,20 +209,14 @@ pub enum FromShard {
         /// Payload.
         data: Arc<[u8]>,
     },
-    /// A tunnel packet of a local client for another node.
-    Tunnel {
-        /// Where to.
-        destination: Destination,
-        /// The packet as it came.
-        bytes: Box<[u8]>,
-    },
-    /// A record packet for another node, encoded.
-    NodePacket {
-        /// Where to.
-        to: Pnn,
-        /// The packet.
-        bytes: Box<[u8]>,
-    },
+    /// A node is connected.
+    NodeUp(Pnn),
+    /// A node is dead. What it sent before comes before this.
+    NodeDown(Pnn),
+    /// `REQ_CONTROL` or `REPLY_CONTROL` of a node, as it came.
+    NodeControl(Box<[u8]>),
+    /// This node has to leave the cluster, and why.
+    Leave(String),
     /// An `UPDATE_RECORD` that the engine wants delivered.
     UpdateRecord {
         /// Whose engine.

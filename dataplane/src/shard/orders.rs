@@ -49,6 +49,13 @@ impl Shard {
             ToShard::Listen(listener) => {
                 self.listener = Some(self.reactor.add_listener(listener)?);
             }
+            ToShard::ListenNodes(listener) => {
+                self.node_listener = Some(self.reactor.add_listener(listener)?);
+            }
+            ToShard::StartLanes(setup) => self.start_lanes(setup),
+            ToShard::StartKeepalive => self.start_keepalive(),
+            ToShard::NodeConnection(pnn, stream) => self.accept_node(pnn, stream),
+            ToShard::ToNode { to, bytes, credit } => self.forward_node(to, bytes, credit),
             ToShard::Stop => self.stopping = true,
         }
         Ok(())
@@ -183,6 +190,7 @@ impl Shard {
             tracing::debug!(shard = self.id.0, active, "recovery mode");
         }
         self.view = view;
+        self.reconcile_lanes();
     }
 
     fn statistics(&self) -> ShardStatistics {

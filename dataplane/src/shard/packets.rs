@@ -7,7 +7,10 @@
 //!
 //! Origin: `docs/spec/wire-protocol.md` 1.3, 2; `ctdb/server/ctdb_daemon.c: daemon_incoming_packet`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ringmaster_protocol::{
     DbId, Destination, Packet, PacketStyle, Reqid, RequestHeader, Srvid,
@@ -19,6 +22,7 @@ use ringmaster_protocol::{
     node::NodeFlags,
     process::Timeval,
     record::KeyData,
+    tunnel::ReqTunnel,
 };
 use ringmaster_transport::reactor::Token;
 
@@ -76,7 +80,7 @@ impl Shard {
             }
             Packet::ReqTunnel(tunnel) => {
                 counters.req_tunnel = counters.req_tunnel.wrapping_add(1);
-                self.client_tunnel(header.envelope.destination, tunnel.tunnel_id, bytes);
+                self.client_tunnel(header.envelope.destination, &tunnel);
             }
             other => {
                 let operation = other.operation();
@@ -86,7 +90,7 @@ impl Shard {
     }
 
     /// Whose chain the key is; this shard's for a database that nobody knows.
-    fn owner(&self, db: DbId, key: &[u8]) -> ShardId {
+    pub(super) fn owner(&self, db: DbId, key: &[u8]) -> ShardId {
         match self.store.chain_of(db, key) {
             Some(chain) => owner_of(HashChain(chain), self.shards),
             None => self.id,
@@ -105,23 +109,19 @@ impl Shard {
         let here = match destination {
             Destination::Current => true,
             Destination::Node(pnn) => pnn == self.view.pnn,
-            Destination::BroadcastAll
-            | Destination::BroadcastActive
-            | Destination::BroadcastConnected => {
-                let (srvid, data) = (message.srvid, message.data.into());
-                self.io.control.send(FromShard::Message { destination, srvid, data });
-                destination != Destination::BroadcastActive || self.is_active()
-            }
+            Destination::BroadcastAll | Destination::BroadcastConnected => true,
+            Destination::BroadcastActive => self.is_active(),
             _ => return tracing::debug!(?destination, "message to no node"),
         };
+        let view = Arc::clone(&self.view);
+        for pnn in view.others(destination) {
+            self.send_node(pnn, &Packet::ReqMessage(*message));
+        }
         if here {
             self.io.counters.node_sent = self.io.counters.node_sent.wrapping_add(1);
             let received = &mut self.io.counters.node.req_message;
             *received = received.wrapping_add(1);
             self.deliver(message.srvid, message.data);
-        } else if let Destination::Node(_) = destination {
-            let (srvid, data) = (message.srvid, message.data.into());
-            self.io.control.send(FromShard::Message { destination, srvid, data });
         }
     }
 
@@ -130,7 +130,7 @@ impl Shard {
         flags.is_some_and(|flags| !flags.intersects(NodeFlags::INACTIVE))
     }
 
-    /// Hands a message of a client to all local receivers, the control plane included.
+    /// Hands a message of a client or node to all local receivers, the control plane included.
     pub(super) fn deliver(&mut self, srvid: Srvid, data: &[u8]) {
         if self.deliver_to_clients(srvid, data) {
             let data = data.into();
@@ -156,29 +156,36 @@ impl Shard {
         for_control
     }
 
-    fn client_tunnel(&mut self, destination: Destination, tunnel: u64, bytes: &[u8]) {
-        if self.registry.tunnel(tunnel).is_none() {
+    fn client_tunnel(&mut self, destination: Destination, tunnel: &ReqTunnel<'_>) {
+        if self.registry.tunnel(tunnel.tunnel_id).is_none() {
+            let tunnel = tunnel.tunnel_id;
             return tracing::debug!(tunnel, "packet for a tunnel that is not registered here");
         }
         match destination {
-            Destination::Current => self.deliver_tunnel(tunnel, bytes),
-            Destination::Node(pnn) if pnn == self.view.pnn => self.deliver_tunnel(tunnel, bytes),
-            Destination::Node(_) => {
-                self.io.control.send(FromShard::Tunnel { destination, bytes: bytes.into() });
+            Destination::Current => self.own_tunnel(tunnel),
+            Destination::Node(pnn) if pnn == self.view.pnn => self.own_tunnel(tunnel),
+            Destination::Node(pnn) if self.view.others(destination).next().is_some() => {
+                self.send_node(pnn, &Packet::ReqTunnel(*tunnel));
             }
             _ => tracing::debug!(?destination, "tunnel packet to no node"),
         }
     }
 
-    fn deliver_tunnel(&mut self, tunnel: u64, bytes: &[u8]) {
+    fn own_tunnel(&mut self, tunnel: &ReqTunnel<'_>) {
         let counters = &mut self.io.counters;
         counters.node_sent = counters.node_sent.wrapping_add(1);
         counters.node.req_tunnel = counters.node.req_tunnel.wrapping_add(1);
-        let Some(registrant) = self.registry.tunnel(tunnel) else { return };
-        let Ok((_, Packet::ReqTunnel(packet))) = Packet::decode(bytes) else { return };
+        self.tunnel_to_client(tunnel);
+    }
+
+    pub(super) fn tunnel_to_client(&mut self, tunnel: &ReqTunnel<'_>) {
+        let Some(registrant) = self.registry.tunnel(tunnel.tunnel_id) else {
+            let tunnel = tunnel.tunnel_id;
+            return tracing::debug!(tunnel, "packet for a tunnel that is not registered here");
+        };
         let envelope = self.io.sender.envelope(Reqid::NONE);
         self.io.send_client(&mut self.reactor, registrant.id, |out| {
-            Packet::ReqTunnel(packet).encode_into(out, envelope, PacketStyle::Daemon);
+            Packet::ReqTunnel(*tunnel).encode_into(out, envelope, PacketStyle::Daemon);
         });
     }
 

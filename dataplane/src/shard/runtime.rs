@@ -1,7 +1,7 @@
 //! The loop of one shard: drain what has come, handle all of it, submit once.
 //!
-//! Role: the turn loop and the connections; `packets` takes packets of clients, `orders` what other
-//! threads send, `io` is the way out. Carries packets between the reactor, the record engine, other shards and control. It
+//! Role: the turn loop and the connections; `packets` takes packets of clients, `nodes` those of
+//! other nodes, `orders` what other threads send, `io` is the way out. Carries packets between the reactor, the record engine, other shards and control. It
 //! decides nothing about records (`record`), node or cluster (crate `control`).
 //! Owner: its thread. Nothing in here is shared; other threads push into the inbox.
 //! Invariants
@@ -31,6 +31,7 @@ use super::{
     ShardId,
     clients::{Client, Clients, Sender},
     io::{Io, Sink},
+    lanes::Lanes,
     limits::{ACCEPT_PAUSE, IDLE_MAX, MESSAGES_PER_TURN, PARKED_MAX, PARKED_REPLIES},
     message::{FromShard, ToShard},
     outbox::{Inbox, Outbox},
@@ -94,6 +95,7 @@ pub(super) struct Shard {
     pub(super) registry: Registry,
     pub(super) view: Arc<NodeView>,
     pub(super) listener: Option<Token>,
+    pub(super) node_listener: Option<Token>,
     pub(super) accept_again: Option<Instant>,
     /// Shard that gets the next client.
     pub(super) next_home: u16,
@@ -122,13 +124,14 @@ impl Shard {
         });
         let io = Io {
             clients: Clients::new(id, shards),
+            lanes: Lanes::default(),
             peers: peers.collect(),
             control: Outbox::new(control, PARKED_MAX, PARKED_REPLIES),
             counters: PacketCounters::default(),
             waits: Vec::new(),
             sender: Sender { pnn: view.pnn, generation: view.vnn_map.generation },
             id,
-            shards: u32::from(shards),
+            shards,
         };
         let mut shard = Self {
             id,
@@ -142,6 +145,7 @@ impl Shard {
             registry: Registry::new(),
             view: Arc::clone(&view),
             listener: None,
+            node_listener: None,
             accept_again: None,
             next_home: 0,
             events: Vec::new(),
@@ -189,14 +193,18 @@ impl Shard {
 
     fn wait(&mut self) -> Wait {
         let flushed = self.io.flush();
-        if !self.backlog.is_empty() || !flushed {
-            // Waits for another thread to make room; its progress does not ring our bell.
+        if !self.backlog.is_empty() || !flushed || self.io.lanes.owes_credit() {
+            // Waits for another thread to make room, or for the kernel to take output: that does
+            // not ring our bell.
             return Wait::Until(Duration::from_millis(1));
         }
         let now = self.now();
         let mut limit = IDLE_MAX;
         if let Some(deadline) = self.engine.next_deadline() {
             limit = limit.min(Duration::from_millis(deadline.0.saturating_sub(now.0)));
+        }
+        if let Some(at) = self.io.lanes.next_deadline() {
+            limit = limit.min(at.saturating_sub(self.started.elapsed()));
         }
         if let Some(again) = self.accept_again {
             limit = limit.min(again.saturating_duration_since(Instant::now()));
@@ -221,10 +229,11 @@ impl Shard {
         }
         if self.accept_again.is_some_and(|again| Instant::now() >= again) {
             self.accept_again = None;
-            if let Some(listener) = self.listener {
+            for listener in self.listener.into_iter().chain(self.node_listener) {
                 self.reactor.resume(listener);
             }
         }
+        self.link_turn();
         self.with_engine(|engine, cx| engine.turn(cx));
         self.store.try_deferred();
         self.serve_grants();
@@ -272,16 +281,25 @@ impl Shard {
 
     fn event(&mut self, event: Event) -> Result<(), ReactorError> {
         match event {
+            Event::Accepted { listener, stream } if self.node_listener == Some(listener) => {
+                self.place_node(stream);
+            }
             Event::Accepted { stream, .. } => self.place(stream)?,
+            Event::Connected { token } => self.node_connected(token),
             Event::AcceptFailed { error, .. } => {
-                tracing::warn!(%error, "cannot accept clients; raise the limit of open files");
+                tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
                 self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
             }
             Event::Data { token, buffer } => {
-                self.input(token, &buffer);
+                if !self.node_input(token, &buffer) {
+                    self.input(token, &buffer);
+                }
                 self.reactor.recycle(buffer);
             }
             Event::Closed { token, error } => {
+                if self.node_closed(token, error.as_ref()) {
+                    return Ok(());
+                }
                 if let Some(client) = self.io.clients.by_token.get(&token).copied() {
                     if let Some(error) = error {
                         tracing::debug!(client = client.0, %error, "client connection broke");

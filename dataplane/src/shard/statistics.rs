@@ -22,6 +22,10 @@ pub struct PacketCounters {
     pub node_sent: u32,
     /// Packets from TCP.
     pub node_received: u32,
+    /// Keepalives to nodes.
+    pub keepalive_sent: u32,
+    /// Keepalives of nodes.
+    pub keepalive_received: u32,
     /// Packets accepted by the node input, by operation; those to self included.
     pub node: NodePackets,
     /// Packets of clients, by operation.
@@ -68,7 +72,7 @@ pub fn add_latency(sum: &mut Latency, more: &Latency) {
 }
 
 /// Adds the counters of the shards to what `ctdb statistics` shows. Fields of other owners
-/// (recovery, cluster lock, keepalives, times) are left alone.
+/// (recovery, cluster lock, times) are left alone.
 pub fn add_up(total: &mut Statistics, shards: &[ShardStatistics]) {
     let (mut calls, mut locks) = (Latency::default(), LockCounters::default());
     for shard in shards {
@@ -78,6 +82,10 @@ pub fn add_up(total: &mut Statistics, shards: &[ShardStatistics]) {
         total.client_packets_recv = total.client_packets_recv.wrapping_add(packets.client_received);
         total.node_packets_sent = total.node_packets_sent.wrapping_add(packets.node_sent);
         total.node_packets_recv = total.node_packets_recv.wrapping_add(packets.node_received);
+        let keepalives = &mut total.keepalive_packets_sent;
+        *keepalives = keepalives.wrapping_add(packets.keepalive_sent);
+        let keepalives = &mut total.keepalive_packets_recv;
+        *keepalives = keepalives.wrapping_add(packets.keepalive_received);
         add_node(&mut total.node, &packets.node);
         total.client.req_call += packets.client.req_call;
         total.client.req_message += packets.client.req_message;

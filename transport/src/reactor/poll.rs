@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{
     ACCEPTS_PER_TURN, BUFFER_LEN, BUFFERS, Event, KEPT_MAX, Reactor, ReactorError, RecvBuffer,
-    Token, Wait, passing_accept_error, slots::Slots,
+    Token, Wait, connect_result, passing_accept_error, slots::Slots,
 };
 
 /// Events taken from the kernel in one turn.
@@ -27,6 +27,8 @@ const EVENTS_PER_TURN: usize = 256;
 enum Kind {
     Listener,
     Doorbell,
+    /// A stream to be.
+    Connecting,
     Stream,
 }
 
@@ -109,7 +111,11 @@ impl PollReactor {
         let token = self.entries.insert(entry);
         let entry = self.entries.get(token).expect("just inserted");
         let data = epoll::EventData::new_u64(token.to_bits());
-        let added = epoll::add(&self.epoll, &entry.fd, data, epoll::EventFlags::IN);
+        let awaited = match entry.kind {
+            Kind::Connecting => epoll::EventFlags::OUT,
+            _ => epoll::EventFlags::IN,
+        };
+        let added = epoll::add(&self.epoll, &entry.fd, data, awaited);
         if let Err(errno) = added {
             self.entries.remove(token);
             return Err(kernel("watch a descriptor")(errno));
@@ -121,8 +127,9 @@ impl PollReactor {
     fn rearm(&mut self, token: Token) {
         let Some(entry) = self.entries.get(token) else { return };
         let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, !entry.paused);
-        flags.set(epoll::EventFlags::OUT, entry.blocked);
+        let connecting = matches!(entry.kind, Kind::Connecting);
+        flags.set(epoll::EventFlags::IN, !entry.paused && !connecting);
+        flags.set(epoll::EventFlags::OUT, entry.blocked || connecting);
         let data = epoll::EventData::new_u64(token.to_bits());
         // Cannot fail for a descriptor that is registered and open.
         let _ = epoll::modify(&self.epoll, &entry.fd, data, flags);
@@ -165,6 +172,22 @@ impl PollReactor {
         }
     }
 
+    /// A connect has ended, one way or the other.
+    fn connected(&mut self, token: Token, events: &mut Vec<Event>) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        match connect_result(&entry.fd) {
+            Ok(()) => {
+                entry.kind = Kind::Stream;
+                self.rearm(token);
+                events.push(Event::Connected { token });
+            }
+            Err(error) => {
+                self.entries.remove(token);
+                events.push(Event::Closed { token, error: Some(error) });
+            }
+        }
+    }
+
     fn take_buffer(&mut self) -> Option<Box<[u8]>> {
         if let Some(buffer) = self.buffers.pop() {
             return Some(buffer);
@@ -191,6 +214,7 @@ impl PollReactor {
                     events.push(Event::AcceptFailed { listener: token, error });
                 }
             }
+            Kind::Connecting => {}
             Kind::Stream if entry.paused && !ended => {}
             Kind::Stream => self.receive(token, events),
         }
@@ -252,6 +276,10 @@ impl Reactor for PollReactor {
         self.add(stream, Kind::Stream)
     }
 
+    fn add_connecting(&mut self, socket: OwnedFd) -> Result<Token, ReactorError> {
+        self.add(socket, Kind::Connecting)
+    }
+
     fn add_doorbell(&mut self, eventfd: OwnedFd) -> Result<(), ReactorError> {
         self.add(eventfd, Kind::Doorbell).map(drop)
     }
@@ -276,6 +304,9 @@ impl Reactor for PollReactor {
 
     fn output(&mut self, token: Token) -> Option<&mut Vec<u8>> {
         let entry = self.entries.get_mut(token)?;
+        if matches!(entry.kind, Kind::Connecting) {
+            return None;
+        }
         if !entry.dirty && !entry.blocked {
             entry.dirty = true;
             self.dirty.push(token);
@@ -303,6 +334,11 @@ impl Reactor for PollReactor {
         }
         for event in &ready {
             let (flags, token) = (event.flags, Token::from_bits(event.data.u64()));
+            let kind = self.entries.get(token).map(|entry| &entry.kind);
+            if matches!(kind, Some(Kind::Connecting)) {
+                self.connected(token, events);
+                continue;
+            }
             if flags.contains(epoll::EventFlags::OUT) {
                 self.flush(token, events);
             }

@@ -4,6 +4,7 @@ mod stress;
 
 use std::{
     io::{Read, Write},
+    net::TcpListener,
     os::unix::net::{UnixListener, UnixStream},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use rustix::{
 use super::{
     AnyReactor, BUFFER_LEN, BUFFERS, Event, Reactor, ReactorKind, RecvBuffer, Token, Wait,
 };
+use crate::tcp::socket::start_connect;
 
 /// Turns after which a test gives up waiting, 10 ms each.
 const TURNS_MAX: usize = 1_000;
@@ -337,5 +339,80 @@ fn a_reactor_is_dropped_with_operations_under_way() {
         let mut buffer = vec![0; 65_536];
         // The peer sees an end, not a hang: the socket is closed.
         while rest.read(&mut buffer).expect("bytes or the end") > 0 {}
+    });
+}
+
+/// A listener on an address of its own, and a connect to it that is under way.
+fn connecting(reactor: &mut AnyReactor) -> (TcpListener, Token) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let to = listener.local_addr().expect("an address");
+    let socket = start_connect(to.ip(), to).expect("under way");
+    (listener, reactor.add_connecting(socket).expect("added"))
+}
+
+#[test]
+fn a_connect_ends_in_a_stream() {
+    on_both(|reactor| {
+        let (listener, token) = connecting(reactor);
+        assert!(reactor.output(token).is_none(), "there is no stream yet");
+        let (mut peer, from) = listener.accept().expect("accepted");
+        assert_eq!(from.ip(), listener.local_addr().expect("an address").ip());
+        until(
+            reactor,
+            |_, event| matches!(event, Event::Connected { token: connected } if connected == token),
+        );
+        append(reactor, token, b"ping");
+        peer.write_all(b"pong").expect("written");
+        assert_eq!(receive(reactor, token, 4), b"pong");
+        let mut bytes = [0; 4];
+        peer.read_exact(&mut bytes).expect("bytes");
+        assert_eq!(&bytes, b"ping");
+        drop(peer);
+        until(reactor, |_, event| matches!(event, Event::Closed { .. }));
+    });
+}
+
+#[test]
+fn a_refused_connect_is_told_once_and_its_token_is_gone() {
+    on_both(|reactor| {
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let to = nobody.local_addr().expect("an address");
+        drop(nobody);
+        let socket = start_connect(to.ip(), to).expect("under way");
+        let token = reactor.add_connecting(socket).expect("added");
+        until(reactor, |_, event| match event {
+            Event::Closed { token: closed, error } => {
+                let refused = std::io::ErrorKind::ConnectionRefused;
+                assert_eq!((closed, error.map(|error| error.kind())), (token, Some(refused)));
+                true
+            }
+            event => panic!("unexpected {event:?}"),
+        });
+        assert!(reactor.output(token).is_none());
+    });
+}
+
+#[test]
+fn a_connect_that_is_given_up_says_nothing_more() {
+    on_both(|reactor| {
+        // Nobody answers in this network (RFC 5737); where there is no way to it, nothing is under
+        // way either.
+        let to = "192.0.2.1:4379".parse().expect("an address");
+        let Ok(socket) = start_connect("0.0.0.0".parse().expect("an address"), to) else { return };
+        let token = reactor.add_connecting(socket).expect("added");
+        let mut events = Vec::new();
+        reactor.turn(Wait::No, &mut events).expect("a turn");
+        reactor.close(token);
+        events.clear();
+        for _ in 0..3 {
+            reactor.turn(Wait::No, &mut events).expect("a turn");
+        }
+        assert!(events.is_empty(), "{events:?}");
+        let (mut peer_of_another, another) = {
+            let (token, peer) = pair(reactor);
+            (peer, token)
+        };
+        peer_of_another.write_all(b"x").expect("written");
+        assert_eq!(receive(reactor, another, 1), b"x");
     });
 }

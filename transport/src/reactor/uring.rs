@@ -31,8 +31,8 @@ use self::{
     outgoing::{After, How, Outgoing},
 };
 use super::{
-    BUFFERS, Event, Reactor, ReactorError, RecvBuffer, Token, Wait, passing_accept_error,
-    slots::Slots,
+    BUFFERS, Event, Reactor, ReactorError, RecvBuffer, Token, Wait, connect_result,
+    passing_accept_error, slots::Slots,
 };
 
 /// Submissions that fit into the ring; more are submitted on the way.
@@ -47,6 +47,9 @@ const SUBMIT_TRIES: u32 = 16;
 /// Turns that a drop waits for the kernel to give memory back, 10 ms each.
 const DRAIN_TURNS: u32 = 200;
 
+/// What a connect that is under way waits for.
+const POLL_OUT: u32 = libc::POLLOUT.unsigned_abs() as u32;
+
 /// Provided buffers of this reactor.
 const BUFFER_GROUP: u16 = 1;
 
@@ -58,6 +61,7 @@ enum Op {
     Send = 3,
     Doorbell = 4,
     Cancel = 5,
+    Connect = 6,
 }
 
 impl Op {
@@ -68,6 +72,7 @@ impl Op {
             3 => Self::Send,
             4 => Self::Doorbell,
             5 => Self::Cancel,
+            6 => Self::Connect,
             _ => return None,
         })
     }
@@ -81,6 +86,8 @@ impl Op {
 enum Kind {
     Listener,
     Doorbell,
+    /// A stream to be.
+    Connecting,
     Stream,
 }
 
@@ -218,6 +225,9 @@ impl UringReactor {
             Kind::Stream => {
                 opcode::RecvMulti::new(fd, BUFFER_GROUP).build().user_data(Op::Receive.tag(token))
             }
+            Kind::Connecting => {
+                opcode::PollAdd::new(fd, POLL_OUT).build().user_data(Op::Connect.tag(token))
+            }
             Kind::Doorbell => {
                 let counter = entry.counter.get_or_insert_default();
                 opcode::Read::new(fd, counter.as_mut_ptr(), 8)
@@ -286,6 +296,7 @@ impl UringReactor {
             Kind::Listener => Op::Accept,
             Kind::Stream => Op::Receive,
             Kind::Doorbell => Op::Doorbell,
+            Kind::Connecting => Op::Connect,
         };
         let operation =
             opcode::AsyncCancel::new(op.tag(token)).build().user_data(Op::Cancel.tag(token));
@@ -333,6 +344,7 @@ impl UringReactor {
             Some(Op::Receive) => self.received(token, completion, events),
             Some(Op::Send) => self.sent(token, completion.result(), events)?,
             Some(Op::Doorbell) => self.rung(token, events),
+            Some(Op::Connect) => self.connected(token, completion.result(), events),
             Some(Op::Cancel) | None => {}
         }
         Ok(())
@@ -454,6 +466,25 @@ impl UringReactor {
         self.reap(token);
     }
 
+    /// A connect has ended, one way or the other, or the wait for it has.
+    fn connected(&mut self, token: Token, result: i32, events: &mut Vec<Event>) {
+        if !self.ended(token, 0) {
+            return self.reap(token);
+        }
+        if result < 0 {
+            return; // a pause has cancelled the wait; `ended` or a resume begins it again
+        }
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        match connect_result(&entry.fd) {
+            // `ended` has seen to it that the next turn arms the receive.
+            Ok(()) => {
+                entry.kind = Kind::Stream;
+                events.push(Event::Connected { token });
+            }
+            Err(error) => self.fail(token, Some(error), events),
+        }
+    }
+
     fn enter(&mut self, wait: Wait) -> Result<(), ReactorError> {
         let (queued, pending) = {
             let queue = self.ring.submission();
@@ -522,6 +553,10 @@ impl Reactor for UringReactor {
         self.add(stream, Kind::Stream)
     }
 
+    fn add_connecting(&mut self, socket: OwnedFd) -> Result<Token, ReactorError> {
+        self.add(socket, Kind::Connecting)
+    }
+
     fn add_doorbell(&mut self, eventfd: OwnedFd) -> Result<(), ReactorError> {
         self.add(eventfd, Kind::Doorbell).map(drop)
     }
@@ -551,7 +586,7 @@ impl Reactor for UringReactor {
 
     fn output(&mut self, token: Token) -> Option<&mut Vec<u8>> {
         let entry = self.entries.get_mut(token)?;
-        if entry.closed {
+        if entry.closed || entry.kind == Kind::Connecting {
             return None;
         }
         if !entry.dirty {

@@ -32,12 +32,12 @@ use ringmaster_protocol::{
 };
 use ringmaster_storage::ltdb::{DatabaseKind, file_path};
 
-use super::{Attached, Driver, Job, Report};
+use super::{Attached, Driver, Job, Report, nodes::Window};
 use crate::health::HealthFile;
 use crate::worker::{self, Facts, Opened, Sent, Worker};
 
 /// A worker's way to the main thread.
-struct ToDriver(tokio::sync::mpsc::Sender<Report>);
+struct ToDriver(tokio::sync::mpsc::Sender<Report>, Window);
 
 impl worker::Report for ToDriver {
     fn opened(&self, db: DbId, opened: Result<Opened, String>) {
@@ -45,7 +45,9 @@ impl worker::Report for ToDriver {
         let _ = self.0.blocking_send(Report::Opened(db, opened));
     }
     fn sent(&self, sent: Sent) {
-        let _ = self.0.blocking_send(Report::Sent(sent));
+        // A slow peer must not fill our memory: wait for room in the window.
+        let credit = self.1.take(sent.payload_len());
+        let _ = self.0.blocking_send(Report::Sent(sent, credit));
     }
     fn done(&self, _: DbId, job: u64, outcome: Outcome) {
         let _ = self.0.blocking_send(Report::JobDone(job, outcome));
@@ -177,7 +179,12 @@ impl Driver {
         let mutexes = self.settings.tdb_mutexes && ringmaster_storage::mutex::supported().is_ok();
         let facts = Facts { id, flags, pnn: self.pnn(), lmasters };
         let options = kind.open_options(hash_size, mutexes);
-        match Worker::start(facts, path.clone(), options, ToDriver(self.report.clone())) {
+        match Worker::start(
+            facts,
+            path.clone(),
+            options,
+            ToDriver(self.report.clone(), Window::new()),
+        ) {
             Ok(worker) => {
                 let waiting = Some((token, flags, frozen));
                 self.workers.insert(id, Attached { worker, opened: None, path, waiting });

@@ -13,7 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ringmaster_control::{
     node::{
         Outcome, controls,
-        world::{ClientId, ControlAnswer, Origin, OutgoingControl, Request, RequestId},
+        world::{
+            ClientId, ControlAnswer, ControlFailure, Origin, OutgoingControl, Request, RequestId,
+        },
     },
     plane::Token,
 };
@@ -27,17 +29,18 @@ use ringmaster_dataplane::{
     view::NodeView,
 };
 use ringmaster_protocol::{
-    Destination, Packet, PacketStyle,
+    Destination, Packet, PacketStyle, Pnn,
     control::{ControlOpcode, ControlRequest},
     control_packet::{ControlFlags, ReplyControl},
     header::Envelope,
     process::Timeval,
+    tunable::Tunable,
 };
 
 use super::{Asker, Driver};
 
 /// C's words for a control to a node that is not there.
-const DISCONNECTED: &str = "ctdb_control to disconnected node";
+pub(super) const DISCONNECTED: &str = "ctdb_control to disconnected node";
 
 impl Driver {
     pub(super) fn connected(&mut self, client: ClientRef) {
@@ -71,15 +74,24 @@ impl Driver {
             _ => false,
         };
         let asker = if noreply { Asker::Nobody } else { Asker::Client { client, reqid } };
-        if !here {
-            let error = DISCONNECTED.to_owned();
-            return self.answer(asker, ControlAnswer { status: -1, data: Vec::new(), error });
+        let (opcode, data) = (ControlOpcode(opcode), data.into_vec());
+        let others: Vec<Pnn> = self.view().others(destination).collect();
+        if !here && others.is_empty() {
+            return self.control_failed(asker, ControlFailure::Disconnected, DISCONNECTED);
         }
-        let from = Origin::Client(ClientId(client.id.0));
-        let opcode = ControlOpcode(opcode);
-        let data = data.into_vec();
-        let request = Request { id: RequestId(0), from, opcode, srvid, flags, data };
-        self.request(asker, request);
+        let timeout_s = self.plane.cx().state().tunable(Tunable::ControlTimeout);
+        for to in others {
+            let from = Some(ClientId(client.id.0));
+            let data = data.clone();
+            let control =
+                OutgoingControl { to, opcode, srvid, flags, client: from, data, timeout_s };
+            self.control_to_node(asker, control, Some(client.shard));
+        }
+        if here {
+            let from = Origin::Client(ClientId(client.id.0));
+            let request = Request { id: RequestId(0), from, opcode, srvid, flags, data };
+            self.request(asker, request);
+        }
     }
 
     /// A control of the plane to its own node.
@@ -93,7 +105,7 @@ impl Driver {
         self.request(asker, Request { id: RequestId(0), from, opcode, srvid, flags, data });
     }
 
-    fn request(&mut self, asker: Asker, mut request: Request) {
+    pub(super) fn request(&mut self, asker: Asker, mut request: Request) {
         if let Some(status) = self.process_exists(&request) {
             let answer = ControlAnswer { status, ..ControlAnswer::default() };
             return self.answer(asker, answer);
@@ -138,8 +150,17 @@ impl Driver {
         }
     }
 
-    fn answer(&mut self, asker: Asker, answer: ControlAnswer) {
+    pub(super) fn answer(&mut self, asker: Asker, answer: ControlAnswer) {
         match asker {
+            Asker::Node(node, reqid) => {
+                let ControlAnswer { status, data, error } = answer;
+                let reply = ReplyControl { status, data: &data, error: error.as_bytes() };
+                self.packet_to_node(node, reqid, &Packet::ReplyControl(reply), None, None);
+            }
+            Asker::Shard(shard, token) => {
+                let status = answer.status;
+                self.shards.send(shard, ToShard::ControlDone { token, status });
+            }
             Asker::Nobody => {}
             Asker::Own(token) => self.outcome(token, Outcome::Reply(Ok(answer))),
             Asker::Client { client, reqid } => {

@@ -39,6 +39,7 @@ pub(super) fn ring() -> Result<IoUring, ReactorError> {
         (opcode::Send::CODE, "send is missing"),
         (opcode::Read::CODE, "read is missing"),
         (opcode::AsyncCancel::CODE, "cancel is missing"),
+        (opcode::PollAdd::CODE, "poll is missing"),
     ] {
         if !probe.is_supported(code) {
             return Err(unavailable(what));

@@ -1,0 +1,89 @@
+//! Our daemon among C's: the link between two nodes, seen from outside.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use ringmaster_compat::cluster::{Cluster, Config, Subject};
+use ringmaster_compat::column::our_daemon;
+use ringmaster_compat::prerequisite::skip;
+use ringmaster_compat::require_c_cluster;
+use ringmaster_compat::run::wait_until;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A C daemon that leads, and ours, which may not. `shards`: of ours.
+fn cluster(ctdbd: &Path, shards: u16) -> Cluster {
+    let ours = Subject::Ours { ctdbd: ctdbd.to_path_buf() };
+    let cluster = Cluster::prepare(Config::new(2).node(1, ours)).unwrap();
+    let base = cluster.node(1).base();
+    let conf = fs::read_to_string(base.join("ctdb.conf")).unwrap();
+    fs::write(base.join("ctdb.conf"), conf + "[cluster]\n\tleader capability = false\n").unwrap();
+    let native = format!("[dataplane]\nshards = {shards}\n[transport]\nsamba version = 4.17\n");
+    fs::write(base.join("ringmaster.conf"), native).unwrap();
+    for node in cluster.nodes() {
+        node.start().unwrap();
+    }
+    cluster.settle().unwrap();
+    cluster
+}
+
+#[test]
+fn records_and_controls_go_both_ways_between_a_c_daemon_and_ours() {
+    require_c_cluster!();
+    let Some(ctdbd) = our_daemon() else {
+        skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
+        return;
+    };
+    for shards in [1, 2] {
+        let cluster = cluster(&ctdbd, shards);
+        let (c, ours) = (cluster.node(0), cluster.node(1));
+        c.tool_ok(&["attach", "v.tdb"]).unwrap();
+        wait_until("the database is attached everywhere", PATIENCE, || {
+            ours.tool_ok(&["getdbmap"]).ok().filter(|map| map.contains("v.tdb")).map(drop)
+        })
+        .unwrap();
+        let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+        for (from, to, value) in [(c, ours, "of C's"), (ours, c, "of ours"), (c, ours, "again")] {
+            for key in &keys {
+                from.tool_ok(&["writekey", "v.tdb", key, value]).unwrap();
+                let read = to.tool_ok(&["readkey", "v.tdb", key]).unwrap();
+                assert_eq!(read, format!("Data: size:{} ptr:[{value}]\n", value.len()));
+            }
+        }
+        for (asker, asked) in [(c, "1"), (ours, "0")] {
+            let pnn = asker.tool_ok(&["pnn", "-n", asked]).unwrap();
+            assert_eq!(pnn, format!("{asked}\n"));
+        }
+        let traversed = ours.tool_ok(&["cattdb", "v.tdb"]).unwrap();
+        assert!(traversed.contains("Dumped 20 record(s)"), "{traversed}");
+        cluster.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_dies_is_seen_by_the_other_and_comes_back() {
+    require_c_cluster!();
+    let Some(ctdbd) = our_daemon() else {
+        skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
+        return;
+    };
+    let cluster = cluster(&ctdbd, 1);
+    for (dies, lives) in [(1, 0), (0, 1)] {
+        let (dies, lives) = (cluster.node(dies), cluster.node(lives));
+        dies.kill().unwrap();
+        let shown = format!("pnn:{} {}", dies.index(), dies.address());
+        wait_until("the dead node is seen as dead", PATIENCE, || {
+            let status = lives.tool(&["nodestatus", "all"]).ok()?;
+            let line = status.stdout.lines().find(|line| line.starts_with(&shown))?;
+            line.contains("DISCONNECTED").then_some(())
+        })
+        .unwrap();
+        let pnn = dies.index().to_string();
+        let refused = lives.tool(&["runstate", "-n", &pnn]).unwrap();
+        assert!(!refused.success(), "{refused}");
+        dies.start().unwrap();
+        cluster.settle().unwrap();
+    }
+    cluster.stop().unwrap();
+}
