@@ -1,7 +1,7 @@
 //! Our daemon among C's: the link between two nodes, seen from outside.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringmaster_compat::cluster::{Cluster, Config, Subject};
@@ -12,29 +12,37 @@ use ringmaster_compat::run::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Our daemon, or the test says why it is skipped.
+fn subject() -> Option<PathBuf> {
+    let ctdbd = our_daemon();
+    if ctdbd.is_none() {
+        skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
+    }
+    ctdbd
+}
+
 /// A C daemon that leads, and ours, which may not. `shards`: of ours.
 fn cluster(ctdbd: &Path, shards: u16) -> Cluster {
     let ours = Subject::Ours { ctdbd: ctdbd.to_path_buf() };
-    let cluster = Cluster::prepare(Config::new(2).node(1, ours)).unwrap();
+    let cluster =
+        Cluster::prepare(Config::new(2).node(1, ours)).expect("the test machine plays along");
     let base = cluster.node(1).base();
-    let conf = fs::read_to_string(base.join("ctdb.conf")).unwrap();
-    fs::write(base.join("ctdb.conf"), conf + "[cluster]\n\tleader capability = false\n").unwrap();
+    let conf = fs::read_to_string(base.join("ctdb.conf")).expect("the test machine plays along");
+    fs::write(base.join("ctdb.conf"), conf + "[cluster]\n\tleader capability = false\n")
+        .expect("the test machine plays along");
     let native = format!("[dataplane]\nshards = {shards}\n[transport]\nsamba version = 4.17\n");
-    fs::write(base.join("ringmaster.conf"), native).unwrap();
+    fs::write(base.join("ringmaster.conf"), native).expect("the test machine plays along");
     for node in cluster.nodes() {
-        node.start().unwrap();
+        node.start().expect("the test machine plays along");
     }
-    cluster.settle().unwrap();
+    cluster.settle().expect("the test machine plays along");
     cluster
 }
 
 #[test]
 fn records_and_controls_go_both_ways_between_a_c_daemon_and_ours() {
     require_c_cluster!();
-    let Some(ctdbd) = our_daemon() else {
-        skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
-        return;
-    };
+    let Some(ctdbd) = subject() else { return };
     for shards in [1, 2] {
         let cluster = cluster(&ctdbd, shards);
         let (c, ours) = (cluster.node(0), cluster.node(1));
@@ -52,8 +60,8 @@ fn records_and_controls_go_both_ways_between_a_c_daemon_and_ours() {
             }
         }
         for (asker, asked) in [(c, "1"), (ours, "0")] {
-            let pnn = asker.tool_ok(&["pnn", "-n", asked]).unwrap();
-            assert_eq!(pnn, format!("{asked}\n"));
+            let state = asker.tool_ok(&["runstate", "-n", asked]).unwrap();
+            assert_eq!(state, "RUNNING\n");
         }
         let traversed = ours.tool_ok(&["cattdb", "v.tdb"]).unwrap();
         assert!(traversed.contains("Dumped 20 record(s)"), "{traversed}");
@@ -64,10 +72,7 @@ fn records_and_controls_go_both_ways_between_a_c_daemon_and_ours() {
 #[test]
 fn a_node_that_dies_is_seen_by_the_other_and_comes_back() {
     require_c_cluster!();
-    let Some(ctdbd) = our_daemon() else {
-        skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
-        return;
-    };
+    let Some(ctdbd) = subject() else { return };
     let cluster = cluster(&ctdbd, 1);
     for (dies, lives) in [(1, 0), (0, 1)] {
         let (dies, lives) = (cluster.node(dies), cluster.node(lives));
