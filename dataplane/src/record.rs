@@ -30,6 +30,7 @@ mod store_rule;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod update;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -42,11 +43,13 @@ use ringmaster_protocol::{
 
 pub use contract::{
     ClientId, Context, ControlToken, Millis, NodeEnvelope, Output, RecordTunables, Ticket,
+    UpdateToken,
 };
 pub use counters::{Latency, RecordCounters};
 pub use database::{DbStatistics, HotKey};
 pub use pending::ReqidTable;
 pub use store::{FetchError, LockOutcome, MemoryStore, RecordStore};
+pub use update::CopyUpdate;
 
 use database::Database;
 use parking::{Locked, Origin, Parked, Work};
@@ -65,6 +68,8 @@ pub struct RecordEngine {
     /// Packets that wait for a chain, and which.
     waiting: BTreeMap<Ticket, (DbId, Box<[u8]>, Parked)>,
     next_ticket: u64,
+    /// The packet that is processed holds its chain: nobody who waits for it comes first.
+    chain_is_granted: bool,
     /// Packets to process as if they had just come in.
     injected: VecDeque<Parked>,
     timers: BTreeMap<(Millis, u64), Timer>,
@@ -91,6 +96,7 @@ impl RecordEngine {
             pending: ReqidTable::new(shard),
             waiting: BTreeMap::new(),
             next_ticket: 0,
+            chain_is_granted: false,
             injected: VecDeque::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
@@ -231,7 +237,7 @@ impl RecordEngine {
         match packet {
             Packet::ReqCall(call) => self.node_call(cx, origin, call),
             Packet::ReplyCall(reply) => {
-                self.reply_call(cx, envelope.reqid, reply.status, reply.data);
+                self.reply_call(cx, origin, reply.status, reply.data);
             }
             Packet::ReqDmaster(request) => {
                 if let Some(dmaster) = request.new_dmaster() {

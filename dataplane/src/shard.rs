@@ -19,6 +19,7 @@ pub mod registry;
 pub mod runtime;
 pub mod statistics;
 pub mod store;
+pub mod updates;
 
 /// Number of a shard, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,7 @@
 //! Shards for real: threads, unix sockets, TDB files; a few lines stand in for the control thread.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::Path,
@@ -16,11 +17,12 @@ use ringmaster_dataplane::{
         outbox::{Inbox, Outbox},
         runtime::{self, ShardParts},
         statistics::{self, ShardStatistics},
+        updates::CopyUpdates,
     },
     view::{DatabaseView, NodeView},
 };
 use ringmaster_protocol::{
-    DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Srvid,
+    DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Rsn, Srvid,
     call::{CallFlags, CallId, ReqCall},
     capabilities::Capabilities,
     control::ControlOpcode,
@@ -30,7 +32,7 @@ use ringmaster_protocol::{
     message::ReqMessage,
     node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
-    record::{Dmaster, RecordFlags, RecordHeader},
+    record::{Dmaster, RecBufferBuilder, RecordFlags, RecordHeader},
     statistics::Statistics,
     tunable::TunableList,
 };
@@ -88,6 +90,7 @@ struct Node {
     control: Arc<Inbox<FromShard>>,
     threads: Vec<JoinHandle<()>>,
     next_token: u64,
+    acks: BTreeMap<AckToken, Vec<bool>>,
     statistics: Vec<ShardStatistics>,
     handle: Handle,
 }
@@ -130,6 +133,7 @@ impl Node {
             control,
             threads,
             next_token: 0,
+            acks: BTreeMap::new(),
             statistics: Vec::new(),
             handle,
             folder,
@@ -157,26 +161,31 @@ impl Node {
         Client { stream, buffer: Vec::new() }
     }
 
-    /// Gives an order to all shards and waits until all have acknowledged it.
+    /// Gives an order to all shards and waits until all have carried it out.
     fn order(&mut self, order: impl Fn() -> Order) {
+        let token = self.give(order);
+        assert!(self.acknowledged(token));
+    }
+
+    fn give(&mut self, order: impl Fn() -> Order) -> AckToken {
         self.next_token += 1;
         let token = AckToken(self.next_token);
         for outbox in &mut self.outboxes {
             outbox.send(ToShard::Order(token, order()));
         }
-        let mut missing = self.outboxes.len();
+        token
+    }
+
+    /// Waits until all shards have acknowledged an order; whether all could do it.
+    fn acknowledged(&mut self, token: AckToken) -> bool {
         let start = Instant::now();
-        while missing > 0 {
+        while self.acks.get(&token).is_none_or(|acks| acks.len() < self.outboxes.len()) {
             assert!(start.elapsed() < PATIENCE, "shards do not acknowledge");
-            match self.step() {
-                Some(FromShard::Ack { token: acked, done, .. }) if acked == token => {
-                    assert!(done);
-                    missing -= 1;
-                }
-                Some(_) => {}
-                None => std::thread::yield_now(),
+            if self.step().is_none() {
+                std::thread::yield_now();
             }
         }
+        self.acks[&token].iter().all(|done| *done)
     }
 
     /// Takes one message of the shards and does what control would.
@@ -189,6 +198,7 @@ impl Node {
             FromShard::Connected(client) => {
                 self.tell_all(Order::Registry(RegistryChange::Connected(*client)));
             }
+            FromShard::Ack { token, done, .. } => self.acks.entry(*token).or_default().push(*done),
             FromShard::Gone(id) => self.tell_all(Order::Registry(RegistryChange::Gone(*id))),
             FromShard::Statistics { statistics, .. } => {
                 self.statistics.push((**statistics).clone());
@@ -650,4 +660,81 @@ fn a_commit_that_somebody_died_in_is_undone_before_a_record_is_touched() {
     node.order(|| Order::Recovered(DB));
     node.during(move || assert_eq!(client.call_reply(), (1, 0, Vec::new())));
     node.stop();
+}
+
+fn copy_header(rsn: u64, flags: RecordFlags) -> RecordHeader {
+    let dmaster = Dmaster::from(Pnn::new(1).expect("a number"));
+    RecordHeader { rsn: Rsn(rsn), dmaster, flags }
+}
+
+/// What another node sends to call its copies back.
+fn revoke(keys: &[Vec<u8>], generation: u32) -> Order {
+    let mut buffer = RecBufferBuilder::new(DB);
+    for key in keys {
+        buffer.push_with_header(0, key, &copy_header(6, RecordFlags::NONE), b"new");
+    }
+    let (generation, buffer) = (Generation(generation), buffer.into_bytes());
+    Order::UpdateCopies(Arc::new(CopyUpdates { db: DB, generation, buffer }))
+}
+
+fn copies(node: &mut Node, count: u32) -> Vec<Vec<u8>> {
+    let keys: Vec<Vec<u8>> = (0..count).map(|number| number.to_le_bytes().to_vec()).collect();
+    for key in &keys {
+        let header = copy_header(5, RecordFlags::RO_HAVE_READONLY);
+        let mut locked = node.handle.lock_key(key, LockKind::Write).expect("locked");
+        let stored = locked.store_record(key, header, b"old").expect("stored");
+        assert_eq!(stored, Stored::Done);
+    }
+    keys
+}
+
+fn value_of(node: &mut Node, key: &[u8]) -> Vec<u8> {
+    let mut value = Vec::new();
+    let record = node.handle.fetch_record(key, &mut value).expect("readable").expect("there");
+    record.data.to_vec()
+}
+
+#[test]
+fn copies_are_called_back_by_the_owners_of_their_chains() {
+    everywhere(|mut node| {
+        let keys = copies(&mut node, 40);
+        let late = node.give(|| revoke(&keys, 8));
+        assert!(!node.acknowledged(late), "of another generation");
+        assert_eq!(value_of(&mut node, &keys[0]), b"old");
+        node.order(|| revoke(&keys, 9));
+        for key in &keys {
+            assert_eq!(value_of(&mut node, key), b"new");
+        }
+        node.stop();
+    });
+}
+
+#[test]
+fn a_copy_whose_chain_is_busy_is_called_back_when_it_is_free_and_no_shard_waits() {
+    everywhere(|mut node| {
+        let keys = copies(&mut node, 8);
+        let chain = node.handle.database().chain_of(&keys[0]);
+        node.handle.lock_chain(chain, LockKind::Write).expect("locked").keep();
+        let order = node.give(|| revoke(&keys, 9));
+        node.order(|| Order::Barrier);
+        node.handle.unlock_chain(chain).expect("unlocked");
+        assert!(node.acknowledged(order));
+        assert_eq!(value_of(&mut node, &keys[0]), b"new");
+        node.stop();
+    });
+}
+
+#[test]
+fn a_copy_to_be_called_back_is_given_up_with_its_database() {
+    everywhere(|mut node| {
+        let keys = copies(&mut node, 8);
+        let chain = node.handle.database().chain_of(&keys[0]);
+        node.handle.lock_chain(chain, LockKind::Write).expect("locked").keep();
+        let order = node.give(|| revoke(&keys, 9));
+        let detach = node.give(|| Order::Detach(DB));
+        assert!(!node.acknowledged(order));
+        assert!(node.acknowledged(detach));
+        node.handle.unlock_chain(chain).expect("unlocked");
+        node.stop();
+    });
 }

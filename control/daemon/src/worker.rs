@@ -85,7 +85,7 @@ pub enum Job {
     },
     /// Stage a batch of pushed records.
     Push(Vec<u8>),
-    /// Store the records of a buffer by the rules of UPDATE_RECORD.
+    /// Store the records of a buffer by the rules of UPDATE_RECORD; not for a volatile database.
     Update(Vec<u8>),
     /// Store the one record of a buffer as PUSH_RECORD wants it, and sync the file.
     PushRecord(Vec<u8>),

@@ -244,7 +244,11 @@ impl Cluster {
     ) -> RequestId {
         let id = self.next_request(Waiting::Test);
         let (opcode, data) = (control.opcode(), control.to_bytes());
-        let request = Request { id, from, opcode, srvid, flags, data };
+        let generation = match from {
+            Origin::Node(pnn, _) => Some(self.generation_of(pnn)),
+            Origin::Client(_) | Origin::Own => None,
+        };
+        let request = Request { id, from, opcode, srvid, flags, generation, data };
         self.work.push_back(Work::Request(index, request));
         self.settle();
         id
@@ -516,6 +520,14 @@ impl Cluster {
             None => return,
         };
         let OutgoingControl { opcode, srvid, flags, data, .. } = control;
-        self.work.push_back(Work::Request(to, Request { id, from, opcode, srvid, flags, data }));
+        let generation = (to != index).then(|| self.generation_of(pnn(index)));
+        let request = Request { id, from, opcode, srvid, flags, generation, data };
+        self.work.push_back(Work::Request(to, request));
+    }
+
+    /// A test may speak for a node that it has not made.
+    fn generation_of(&self, pnn: Pnn) -> Generation {
+        let node = self.nodes.get(pnn.get() as usize);
+        node.map_or(GENERATION, |node| node.plane.cx().state().vnn_map.generation)
     }
 }

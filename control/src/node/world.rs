@@ -150,8 +150,18 @@ pub enum DataAsk {
     /// Sequence number of a persistent or replicated database (`__db_sequence_number__`). Outcome:
     /// Seqnum; 0 for a missing or wrong record.
     DbSeqnum(DbId),
-    /// One local transaction with the records of a buffer, by the rules of UPDATE_RECORD. Outcome:
-    /// Done or Failed.
+    /// Calls read-only copies of a volatile database back, by the rules of UPDATE_RECORD and in order
+    /// with the packets that brought them. Outcome: Done or Failed.
+    UpdateCopies {
+        /// Which.
+        db: DbId,
+        /// Of the sender's map when it sent this.
+        generation: Generation,
+        /// A `ctdb_rec_buffer`.
+        buffer: Vec<u8>,
+    },
+    /// One local transaction of a persistent or replicated database with the records of a buffer, by
+    /// the rules of UPDATE_RECORD. Outcome: Done or Failed.
     UpdateRecords {
         /// Which.
         db: DbId,
@@ -385,6 +395,9 @@ pub struct Request {
     pub srvid: Srvid,
     /// Flags.
     pub flags: ControlFlags,
+    /// Of the map that the asking node had when it sent this; `None` for this node's own clients,
+    /// which write anything there.
+    pub generation: Option<Generation>,
     /// Payload.
     pub data: Vec<u8>,
 }

@@ -244,10 +244,11 @@ impl RecordEngine {
     pub(super) fn reply_call<S: RecordStore, O: Output>(
         &mut self,
         cx: &mut Context<'_, S, O>,
-        reqid: Reqid,
+        origin: Origin,
         status: i32,
         data: &[u8],
     ) {
+        let Origin::Node { reqid, .. } = origin else { return };
         let Some(pending) = self.pending.get(reqid) else { return };
         let copy = RecordHeader::split(data).filter(|(header, _)| {
             pending.callid == CallId::FETCH_WITH_HEADER
@@ -255,16 +256,10 @@ impl RecordEngine {
         });
         if let Some((header, copied)) = copy {
             let (db, key) = (pending.db, pending.key.clone());
-            match cx.store.try_lock(db, &key) {
-                super::LockOutcome::Locked => {
-                    self.keep_copy(cx, db, &key, header, copied);
-                    cx.store.unlock(db, &key);
-                }
-                // Not kept, and the client has its answer all the same. While it waited for the
-                // chain, a revoke could find no copy here, and succeed (C waits).
-                super::LockOutcome::Busy => {}
-                // A recovery is under way: the call is sent again after it.
-                super::LockOutcome::Frozen | super::LockOutcome::Failed => return,
+            // Its client has its answer at once, even if the copy has to wait for its chain (C lets
+            // both wait).
+            if !self.keep_copy(cx, origin, db, &key, header, copied) {
+                return; // a recovery is under way: the call is sent again after it
             }
         }
         self.reply.clear();

@@ -26,6 +26,10 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControlToken(pub u64);
 
+/// Names an `UPDATE_RECORD` of another node; chosen by whoever brings it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateToken(pub u64);
+
 /// What the engine wants done. The implementor encodes and counts; it decides nothing.
 pub trait Output {
     /// Answers a client's call (`REPLY_CALL`). The client may be gone: then nothing is sent.
@@ -42,6 +46,9 @@ pub trait Output {
     /// Sends an `UPDATE_RECORD` control (payload: a `ctdb_rec_buffer`) to a node; its end comes
     /// back through [`RecordEngine::control_done`](super::RecordEngine::control_done).
     fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]);
+
+    /// The answer to [`RecordEngine::update_copy`](super::RecordEngine::update_copy).
+    fn updated(&mut self, token: UpdateToken, status: i32);
 
     /// The record protocol has been violated in a way that only a recovery repairs.
     fn force_recovery(&mut self, reason: &'static str);

@@ -62,6 +62,8 @@ pub(super) struct Database {
     pub(super) flags: DbFlags,
     pub(super) generation: Generation,
     pub(super) commit_active: bool,
+    /// Packets that wait for their chain, by key.
+    pub(super) waiting: Queues<usize>,
     /// Wait for the thaw.
     pub(super) frozen: VecDeque<Parked>,
     pub(super) deferred_fetches: Queues<DeferredFetch>,
@@ -81,6 +83,7 @@ impl Database {
             flags,
             generation,
             commit_active: false,
+            waiting: BTreeMap::new(),
             frozen: VecDeque::new(),
             deferred_fetches: BTreeMap::new(),
             dmaster_changes: BTreeMap::new(),
@@ -104,6 +107,16 @@ impl Database {
 
     pub(super) fn is_sticky(&self) -> bool {
         self.flags.intersects(DbFlags::STICKY)
+    }
+
+    /// A packet has got its chain, or has given up.
+    pub(super) fn no_longer_waits(&mut self, key: &[u8]) {
+        if let Some(count) = self.waiting.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting.remove(key);
+            }
+        }
     }
 
     /// Packets held back in the queues of this database.

@@ -1,13 +1,20 @@
 //! Packets put aside: why they wait is elsewhere, here is what they are and how they come back.
 //!
-//! Invariant: whoever waits for its chain holds the lock when it is processed again.
+//! Invariants
+//! - Whoever waits for its chain holds the lock when it is processed again.
+//! - Packets of one key that meet a busy chain are processed in the order in which they came; nobody
+//!   who comes later finds the chain free in between.
 
 use ringmaster_protocol::{
     DbId, Generation, Pnn, Reqid,
     call::{CallFlags, CallId, ReqCall},
+    record::RecordHeader,
 };
 
-use super::{ClientId, Context, LockOutcome, Output, RecordEngine, RecordStore, Ticket, migration};
+use super::{
+    ClientId, Context, CopyUpdate, LockOutcome, Output, RecordEngine, RecordStore, Ticket,
+    UpdateToken, migration,
+};
 
 /// Who asked, and how to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +56,21 @@ pub(super) enum Work {
     ReplyDmaster {
         packet: migration::Handover,
     },
+    /// A read-only copy that has come; its client has its answer already.
+    KeepCopy {
+        db: DbId,
+        key: Box<[u8]>,
+        header: RecordHeader,
+        data: Box<[u8]>,
+    },
+    /// A copy of this node's is called back.
+    UpdateCopy {
+        token: UpdateToken,
+        db: DbId,
+        key: Box<[u8]>,
+        header: RecordHeader,
+        data: Box<[u8]>,
+    },
     /// A `REPLY_CALL` of this node to itself.
     ReplyCall {
         status: i32,
@@ -62,9 +84,9 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// Work of this node's own that no change of the epoch makes void.
-    pub(super) const fn is_ours(&self) -> bool {
-        matches!(self, Self::FinishRevoke { .. })
+    /// Work that has to come to its end whatever has become of the epoch.
+    pub(super) const fn outlives_epoch(&self) -> bool {
+        matches!(self, Self::FinishRevoke { .. } | Self::UpdateCopy { .. })
     }
 }
 
@@ -79,8 +101,11 @@ impl RecordEngine {
     /// Waits that the store has given up because it is frozen: their packets wait for the thaw.
     pub fn waits_given_up(&mut self, tickets: &[Ticket]) {
         for ticket in tickets {
-            let Some((id, _, parked)) = self.waiting.remove(ticket) else { continue };
-            if let Some(db) = self.databases.get_mut(&id) {
+            let Some((id, key, parked)) = self.waiting.remove(ticket) else { continue };
+            let Some(db) = self.databases.get_mut(&id) else { continue };
+            db.no_longer_waits(&key);
+            // A copy is not worth waiting for: until the thaw it may be called back.
+            if !matches!(parked.work, Work::KeepCopy { .. }) {
                 db.frozen.push_back(parked);
             }
         }
@@ -92,10 +117,14 @@ impl RecordEngine {
         cx: &mut Context<'_, S, O>,
         ticket: Ticket,
     ) {
-        if let Some((db, key, parked)) = self.waiting.remove(&ticket) {
-            self.process(cx, parked);
-            cx.store.unlock(db, &key);
+        let Some((id, key, parked)) = self.waiting.remove(&ticket) else { return };
+        if let Some(db) = self.databases.get_mut(&id) {
+            db.no_longer_waits(&key);
         }
+        self.chain_is_granted = true;
+        self.process(cx, parked);
+        self.chain_is_granted = false;
+        cx.store.unlock(id, &key);
     }
 
     /// Processes something that was put aside. A node's packet that waited over a change of the
@@ -106,7 +135,7 @@ impl RecordEngine {
         parked: Parked,
     ) {
         let Parked { origin, work } = parked;
-        if let (Origin::Node { generation, .. }, false) = (origin, work.is_ours())
+        if let (Origin::Node { generation, .. }, false) = (origin, work.outlives_epoch())
             && generation != self.vnn_map.generation
         {
             return;
@@ -124,12 +153,53 @@ impl RecordEngine {
                 self.req_dmaster(cx, origin, packet, dmaster);
             }
             (Work::ReplyDmaster { packet }, origin) => self.reply_dmaster(cx, origin, packet),
-            (Work::ReplyCall { status, data }, Origin::Node { reqid, .. }) => {
-                self.reply_call(cx, reqid, status, &data);
+            (Work::ReplyCall { status, data }, origin @ Origin::Node { .. }) => {
+                self.reply_call(cx, origin, status, &data);
             }
-            (Work::ReplyCall { .. }, Origin::Client { .. }) => {}
+            (Work::KeepCopy { db, key, header, data }, origin) => {
+                // Frozen or broken: it is not kept.
+                let _ = self.keep_copy(cx, origin, db, &key, header, &data);
+            }
+            (
+                Work::UpdateCopy { token, db, key, header, data },
+                Origin::Node { generation, .. },
+            ) => {
+                let (key, data) = (&*key, &*data);
+                let update = CopyUpdate { db, generation, key, header, data };
+                self.update_copy(cx, token, &update);
+            }
+            (Work::ReplyCall { .. } | Work::UpdateCopy { .. }, Origin::Client { .. }) => {}
             (Work::FinishRevoke { db, key }, _) => self.finish_revoke(cx, db, &key),
         }
+    }
+
+    /// Locks the chain of `key`; who waits already comes first.
+    pub(super) fn try_lock<S: RecordStore, O: Output>(
+        &self,
+        cx: &mut Context<'_, S, O>,
+        db: DbId,
+        key: &[u8],
+    ) -> LockOutcome {
+        let must_queue = !self.chain_is_granted
+            && !self.waiting.is_empty()
+            && self.databases.get(&db).is_some_and(|db| db.waiting.contains_key(key));
+        if must_queue { LockOutcome::Busy } else { cx.store.try_lock(db, key) }
+    }
+
+    /// Lets a packet wait for its chain.
+    pub(super) fn wait_for_chain<S: RecordStore, O: Output>(
+        &mut self,
+        cx: &mut Context<'_, S, O>,
+        id: DbId,
+        key: &[u8],
+        parked: Parked,
+    ) {
+        let Some(db) = self.databases.get_mut(&id) else { return };
+        *db.waiting.entry(key.into()).or_default() += 1;
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.waiting.insert(ticket, (id, key.into(), parked));
+        cx.out.wait_for_chain(id, key, ticket);
     }
 
     /// Locks the chain of `key`, or parks the packet until that is possible.
@@ -140,13 +210,10 @@ impl RecordEngine {
         key: &[u8],
         parked: impl FnOnce() -> Parked,
     ) -> Locked {
-        match cx.store.try_lock(db, key) {
+        match self.try_lock(cx, db, key) {
             LockOutcome::Locked => Locked::Yes,
             LockOutcome::Busy => {
-                self.next_ticket += 1;
-                let ticket = Ticket(self.next_ticket);
-                self.waiting.insert(ticket, (db, key.into(), parked()));
-                cx.out.wait_for_chain(db, key, ticket);
+                self.wait_for_chain(cx, db, key, parked());
                 Locked::Parked
             }
             LockOutcome::Frozen => {

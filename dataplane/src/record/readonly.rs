@@ -21,8 +21,8 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    Context, ControlToken, FetchError, Locked, Millis, Origin, Output, Parked, RecordEngine,
-    RecordStore, Timer, Work,
+    Context, ControlToken, FetchError, LockOutcome, Locked, Millis, Origin, Output, Parked,
+    RecordEngine, RecordStore, Timer, Work,
     call::{ReadOnlyStep, Wanted},
 };
 
@@ -293,15 +293,26 @@ impl RecordEngine {
         Ok(())
     }
 
-    /// Keeps a copy that another node has delegated to us, unless ours is newer. Locked.
+    /// Keeps a copy that another node has delegated to us, unless ours is newer; `false` if the
+    /// database is frozen. It waits for a busy chain, before the update that calls it back.
     pub(super) fn keep_copy<S: RecordStore, O: Output>(
         &mut self,
         cx: &mut Context<'_, S, O>,
+        origin: Origin,
         db: DbId,
         key: &[u8],
         header: RecordHeader,
         data: &[u8],
-    ) {
+    ) -> bool {
+        match self.try_lock(cx, db, key) {
+            LockOutcome::Locked => {}
+            LockOutcome::Busy => {
+                let work = Work::KeepCopy { db, key: key.into(), header, data: data.into() };
+                self.wait_for_chain(cx, db, key, Parked { origin, work });
+                return true;
+            }
+            LockOutcome::Frozen | LockOutcome::Failed => return false,
+        }
         let mut value = std::mem::take(&mut self.value);
         let known = cx.store.fetch(db, key, &mut value);
         self.value = value;
@@ -314,6 +325,8 @@ impl RecordEngine {
             // A copy that could not be kept is only slower: the reply has the data.
             let _ = self.write(cx, db, key, header, data);
         }
+        cx.store.unlock(db, key);
+        true
     }
 
     /// A recovery has pushed the whole database: no copy is out any more.

@@ -8,16 +8,16 @@ mod recovery;
 use std::collections::{BTreeMap, VecDeque};
 
 use ringmaster_protocol::{
-    DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Rsn,
+    DbId, Decode, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Rsn,
     call::{CallFlags, CallId, ReqCall},
     database::{DbFlags, VnnMap},
     header::Envelope,
-    record::{Dmaster, RecordFlags, RecordHeader},
+    record::{Dmaster, RecBuffer, RecordFlags, RecordHeader},
 };
 
 use super::{
-    ClientId, Context, ControlToken, LockOutcome, MemoryStore, Millis, NodeEnvelope, Output,
-    RecordEngine, RecordStore, Ticket,
+    ClientId, Context, ControlToken, CopyUpdate, LockOutcome, MemoryStore, Millis, NodeEnvelope,
+    Output, RecordEngine, RecordStore, Ticket, UpdateToken,
 };
 
 const DB: DbId = DbId(0x1234_5678);
@@ -34,7 +34,24 @@ struct Recorder {
     packets: Vec<(Pnn, Vec<u8>)>,
     waits: Vec<(Vec<u8>, Ticket)>,
     updates: Vec<(Pnn, ControlToken, Vec<u8>)>,
+    updated: Vec<(UpdateToken, i32)>,
     recoveries: Vec<&'static str>,
+}
+
+/// What travels from one node to another.
+#[derive(Clone, Debug)]
+enum Sent {
+    Packet(Vec<u8>),
+    /// A control that calls a copy back, with the generation of the sender's map.
+    Update {
+        token: ControlToken,
+        generation: Generation,
+        payload: Vec<u8>,
+    },
+    Updated {
+        token: ControlToken,
+        status: i32,
+    },
 }
 
 impl Output for Recorder {
@@ -58,6 +75,9 @@ impl Output for Recorder {
     fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]) {
         self.updates.push((to, token, payload.to_vec()));
     }
+    fn updated(&mut self, token: UpdateToken, status: i32) {
+        self.updated.push((token, status));
+    }
     fn force_recovery(&mut self, reason: &'static str) {
         self.recoveries.push(reason);
     }
@@ -72,8 +92,10 @@ struct Node {
 struct Cluster {
     now: Millis,
     nodes: Vec<Node>,
-    /// Packets under way, by pair of nodes.
-    network: BTreeMap<(usize, usize), VecDeque<Vec<u8>>>,
+    /// What is under way, by pair of nodes.
+    network: BTreeMap<(usize, usize), VecDeque<Sent>>,
+    /// Updates that nodes are working on: who asked, and by what name.
+    updates: Vec<(UpdateToken, usize, ControlToken)>,
     generation: Generation,
 }
 
@@ -89,6 +111,7 @@ impl Cluster {
                 })
                 .collect(),
             network: BTreeMap::new(),
+            updates: Vec::new(),
             generation: Generation(100),
         };
         for node in &mut cluster.nodes {
@@ -118,9 +141,18 @@ impl Cluster {
         for (to, bytes) in out.packets.drain(..) {
             let to = usize::try_from(to.get()).unwrap();
             assert_ne!(to, node, "a packet to oneself does not leave the engine");
-            self.network.entry((node, to)).or_default().push_back(bytes);
+            self.network.entry((node, to)).or_default().push_back(Sent::Packet(bytes));
+        }
+        for (token, status) in std::mem::take(&mut self.nodes[node].out.updated) {
+            let place = self.updates.iter().position(|update| update.0 == token);
+            let (_, from, token) = self.updates.remove(place.expect("an update under way"));
+            self.send(node, from, Sent::Updated { token, status });
         }
         result
+    }
+
+    fn send(&mut self, from: usize, to: usize, sent: Sent) {
+        self.network.entry((from, to)).or_default().push_back(sent);
     }
 
     fn call(&mut self, node: usize, reqid: u32, flags: CallFlags, callid: CallId, key: &[u8]) {
@@ -133,37 +165,52 @@ impl Cluster {
     }
 
     fn deliver(&mut self, from: usize, to: usize) -> bool {
-        let Some(bytes) = self.network.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
+        let Some(sent) = self.network.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
             return false;
         };
-        let (header, packet) = Packet::decode(&bytes).expect("our own packets decode");
-        self.with(to, |engine, cx| engine.node_packet(cx, &header, &packet));
+        match sent {
+            Sent::Packet(bytes) => {
+                let (header, packet) = Packet::decode(&bytes).expect("our own packets decode");
+                self.with(to, |engine, cx| engine.node_packet(cx, &header, &packet));
+            }
+            Sent::Update { token, generation, payload } => {
+                self.update(from, to, token, generation, &payload);
+            }
+            Sent::Updated { token, status } => self.nodes[to].engine.control_done(token, status),
+        }
         true
     }
 
     fn turn(&mut self, node: usize) {
         self.with(node, RecordEngine::turn);
-        // `UPDATE_RECORD` as the daemon of the other node does it (semantics 4.3).
+        self.send_updates(node);
+    }
+
+    /// Sends the updates that a node's engine wants sent.
+    fn send_updates(&mut self, node: usize) {
+        let generation = self.nodes[node].engine.vnn_map().generation;
         for (to, token, payload) in std::mem::take(&mut self.nodes[node].out.updates) {
-            let status = self.update(usize::try_from(to.get()).unwrap(), &payload);
-            self.nodes[node].engine.control_done(token, status);
+            let to = usize::try_from(to.get()).unwrap();
+            self.send(node, to, Sent::Update { token, generation, payload });
         }
     }
 
-    fn update(&mut self, node: usize, payload: &[u8]) -> i32 {
-        use ringmaster_protocol::{Decode, record::RecBuffer};
+    fn update(
+        &mut self,
+        from: usize,
+        to: usize,
+        control: ControlToken,
+        generation: Generation,
+        payload: &[u8],
+    ) {
         let buffer = RecBuffer::from_bytes(payload).expect("our own buffer");
-        for record in &buffer {
-            let (header, data) = record.split_header().expect("a header");
-            let store = &mut self.nodes[node].store;
-            if let Some((known, value)) = store.get(DB, record.key) {
-                if known.rsn >= header.rsn && value != data {
-                    return 1;
-                }
-                store.put(DB, record.key, header, data);
-            }
-        }
-        0
+        let records: Vec<_> = buffer.iter().collect();
+        let [record] = &records[..] else { panic!("a revoke is about one record") };
+        let (header, data) = record.split_header().expect("a header");
+        let update = CopyUpdate { db: DB, generation, key: record.key, header, data };
+        let token = UpdateToken(control.0 * 100 + from as u64);
+        self.updates.push((token, from, control));
+        self.with(to, |engine, cx| engine.update_copy(cx, token, &update));
     }
 
     /// Delivers and processes until nothing is left to do.
@@ -179,9 +226,7 @@ impl Cluster {
                     moved = true;
                 }
                 moved |= !self.nodes[node].out.updates.is_empty();
-                if !self.nodes[node].out.updates.is_empty() {
-                    self.turn(node);
-                }
+                self.send_updates(node);
             }
             if !moved {
                 for node in &self.nodes {

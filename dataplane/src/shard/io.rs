@@ -18,7 +18,7 @@ use super::{
     outbox::Outbox,
     statistics::PacketCounters,
 };
-use crate::record::{ClientId, ControlToken, NodeEnvelope, Output, Ticket};
+use crate::record::{ClientId, ControlToken, NodeEnvelope, Output, Ticket, UpdateToken};
 
 /// The ways out of a shard, apart from what is asked meanwhile.
 pub(super) struct Io {
@@ -29,6 +29,8 @@ pub(super) struct Io {
     pub(super) control: Outbox<FromShard>,
     pub(super) counters: PacketCounters,
     pub(super) waits: Vec<(DbId, Box<[u8]>, Ticket)>,
+    /// Updates of copies that the engine has answered.
+    pub(super) updated: Vec<(UpdateToken, i32)>,
     pub(super) sender: Sender,
     pub(super) id: ShardId,
     pub(super) shards: u16,
@@ -148,6 +150,10 @@ impl Output for Sink<'_> {
     fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]) {
         let (shard, payload) = (self.io.id, payload.into());
         self.io.control.send_reply(FromShard::UpdateRecord { shard, to, token, payload });
+    }
+
+    fn updated(&mut self, token: UpdateToken, status: i32) {
+        self.io.updated.push((token, status));
     }
 
     fn force_recovery(&mut self, reason: &'static str) {

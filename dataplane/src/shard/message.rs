@@ -14,7 +14,10 @@ use ringmaster_protocol::{
 use ringmaster_storage::{engine::AccessError, handle::Database};
 use rustix::fd::OwnedFd;
 
-use super::{ShardId, lanes::LaneSetup, registry::ClientRef, statistics::ShardStatistics};
+use super::{
+    ShardId, lanes::LaneSetup, registry::ClientRef, statistics::ShardStatistics,
+    updates::CopyUpdates,
+};
 use crate::{
     record::{ClientId, ControlToken},
     view::NodeView,
@@ -70,6 +73,8 @@ pub enum ToShard {
     },
     /// A record packet from another node for a chain of this shard.
     NodePacket(Box<[u8]>),
+    /// Sent by a shard that has got [`Order::UpdateCopies`]: what it has sent here before was first.
+    UpdateMark(AckToken),
     /// A control of this shard's engine has ended.
     ControlDone {
         /// Which.
@@ -156,6 +161,8 @@ pub enum Order {
     TakeDeletions(DbId),
     /// A transaction commit is open or over.
     CommitActive(DbId, bool),
+    /// Another node calls read-only copies back; acknowledged when it has been done.
+    UpdateCopies(Arc<CopyUpdates>),
     /// A change of who wants which messages.
     Registry(RegistryChange),
     /// Send counters to control.

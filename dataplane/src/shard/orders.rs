@@ -37,6 +37,7 @@ impl Shard {
                     self.with_engine(|engine, cx| engine.node_packet(cx, &header, &packet));
                 }
             }
+            ToShard::UpdateMark(token) => self.update_marked(token),
             ToShard::ControlDone { token, status } => self.engine.control_done(token, status),
             // Control has taken its own copy: its messages must not fall behind its controls.
             ToShard::Deliver { srvid, data } => {
@@ -80,6 +81,7 @@ impl Shard {
             Order::Detach(db) => {
                 self.engine.detach(db);
                 self.store.detach(db);
+                self.forget_updates(db);
                 true
             }
             Order::AddFlags(db, flags) => {
@@ -130,6 +132,8 @@ impl Shard {
                 self.engine.set_commit_active(db, active);
                 true
             }
+            // It may have to wait for a chain.
+            Order::UpdateCopies(update) => return self.update_copies(token, update),
             Order::Registry(change) => self.change_registry(change),
             Order::Statistics => {
                 let statistics = Box::new(self.statistics());
@@ -144,7 +148,7 @@ impl Shard {
             }
             Order::Barrier => true,
         };
-        self.io.control.send_reply(FromShard::Ack { shard: self.id, token, done });
+        self.acknowledge(token, done);
     }
 
     fn change_registry(&mut self, change: RegistryChange) -> bool {

@@ -33,11 +33,12 @@ use super::{
     io::{Io, Sink},
     lanes::Lanes,
     limits::{ACCEPT_PAUSE, IDLE_MAX, MESSAGES_PER_TURN, PARKED_MAX, PARKED_REPLIES},
-    message::{FromShard, ToShard},
+    message::{AckToken, FromShard, ToShard},
     outbox::{Inbox, Outbox},
     registry::{ClientRef, Registry},
     statistics::PacketCounters,
     store::ShardStore,
+    updates::Updates,
 };
 use crate::{
     record::{ClientId, Context, Millis, RecordEngine},
@@ -100,6 +101,8 @@ pub(super) struct Shard {
     /// Shard that gets the next client.
     pub(super) next_home: u16,
     pub(super) events: Vec<Event>,
+    /// Copies that other nodes call back.
+    pub(super) updates: Updates,
     /// Input that waits for credit.
     pub(super) backlog: VecDeque<Event>,
     /// Control replies are put together here.
@@ -129,6 +132,7 @@ impl Shard {
             control: Outbox::new(control, PARKED_MAX, PARKED_REPLIES),
             counters: PacketCounters::default(),
             waits: Vec::new(),
+            updated: Vec::new(),
             sender: Sender { pnn: view.pnn, generation: view.vnn_map.generation },
             id,
             shards,
@@ -149,6 +153,7 @@ impl Shard {
             accept_again: None,
             next_home: 0,
             events: Vec::new(),
+            updates: Updates::default(),
             backlog: VecDeque::new(),
             data: Vec::new(),
             stopping: false,
@@ -265,6 +270,9 @@ impl Shard {
         let result = work(&mut self.engine, &mut cx);
         for (db, key, ticket) in self.io.waits.drain(..) {
             self.store.wait(db, &key, ticket);
+        }
+        for (token, status) in std::mem::take(&mut self.io.updated) {
+            self.record_updated(AckToken(token.0), status);
         }
         result
     }

@@ -391,6 +391,12 @@ impl ShardStore {
         }
     }
 
+    /// Whether that database is attached.
+    #[must_use]
+    pub fn knows(&self, id: DbId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
     /// Chain of a key in that database's file; `None` for an unknown database.
     #[must_use]
     pub fn chain_of(&self, id: DbId, key: &[u8]) -> Option<u32> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
-use ringmaster_sim::{Options, Sim, Summary, run_seed};
+use ringmaster_sim::{Mutation, Options, Sim, Summary, run_seed};
 
 fn command() -> Command {
     let seeds = number("seeds", "100").help("How many");
@@ -31,25 +31,38 @@ fn with_load(command: Command) -> Command {
     command.args([
         number("nodes", "3").help("Nodes of the cluster"),
         number("operations", "200").help("Operations of all clients together"),
+        number("clients", "2").help("Clients on every node"),
+        number("keys", "3").help("Records that they work on"),
         number("seconds", "30").help("Seconds over which operations and faults are spread"),
         number("faults", "3").help("Faults within that time"),
+        Arg::new("mistake").long("mistake").value_parser(mutation).help("A mistake to be found"),
     ])
+}
+
+fn mutation(name: &str) -> Result<Mutation, String> {
+    Mutation::of_name(name).ok_or_else(|| format!("no such mistake: {name}"))
 }
 
 struct Load {
     nodes: usize,
+    clients: usize,
+    keys: usize,
     operations: u32,
     seconds: u64,
     faults: u32,
+    mutation: Option<Mutation>,
 }
 
 impl Load {
     fn of(matches: &ArgMatches) -> Result<Self> {
         Ok(Self {
             nodes: usize::try_from(value(matches, "nodes"))?,
+            clients: usize::try_from(value(matches, "clients"))?,
+            keys: usize::try_from(value(matches, "keys"))?,
             operations: u32::try_from(value(matches, "operations"))?,
             seconds: value(matches, "seconds"),
             faults: u32::try_from(value(matches, "faults"))?,
+            mutation: matches.get_one("mistake").copied(),
         })
     }
 
@@ -57,12 +70,14 @@ impl Load {
     fn options(&self, seed: u64, trace: bool) -> Options {
         Options {
             nodes: self.nodes.max(1),
+            clients: self.clients.max(1),
+            keys: self.keys.max(1),
             operations: self.operations,
             seconds: self.seconds.max(1),
             faults: self.faults,
             readonly: seed % 2 == 1,
+            mutation: self.mutation,
             trace,
-            ..Options::default()
         }
     }
 }

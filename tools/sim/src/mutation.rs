@@ -28,6 +28,9 @@ pub enum Mutation {
     RecoveryIgnoresRsn,
     /// A client writes although read-only copies are out.
     ClientIgnoresDelegations,
+    /// `UPDATE_RECORD` is done by a thread of its own, and may come before the copy that it calls
+    /// back.
+    UpdateOvertakesCopy,
     /// `UPDATE_RECORD` overwrites whatever it meets, even from before a recovery, as in C.
     LateUpdateObeyed,
     /// Vacuuming asks only the nodes that it has a connection to, as in C.
@@ -35,7 +38,13 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// Those that a few runs find. The last two, which are C's own, take thousands.
+    /// By its name, as `{:?}` writes it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|mutation| format!("{mutation:?}") == name)
+    }
+
+    /// Those that a few runs find. The last three take thousands.
     pub const ALL: [Self; 12] = [
         Self::RsnNotRaised,
         Self::OldGenerationAccepted,
@@ -49,5 +58,23 @@ impl Mutation {
         Self::WaiterLost,
         Self::RecoveryIgnoresRsn,
         Self::ClientIgnoresDelegations,
+    ];
+
+    const EVERY: [Self; 15] = [
+        Self::RsnNotRaised,
+        Self::OldGenerationAccepted,
+        Self::RevokeForgotten,
+        Self::CopyKeptAfterRevoke,
+        Self::TombstoneDroppedEarly,
+        Self::DmasterStoredLate,
+        Self::StrangerBelieved,
+        Self::ResendForgotten,
+        Self::ChainLockNotTaken,
+        Self::WaiterLost,
+        Self::RecoveryIgnoresRsn,
+        Self::ClientIgnoresDelegations,
+        Self::UpdateOvertakesCopy,
+        Self::LateUpdateObeyed,
+        Self::AbsentNotAsked,
     ];
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ringmaster_dataplane::record::ControlToken;
+use ringmaster_dataplane::record::{ControlToken, CopyUpdate, UpdateToken};
 use ringmaster_protocol::{
     Decode, Destination, Generation, Packet,
     record::{RecBuffer, RecordFlags, RecordHeader},
@@ -75,12 +75,9 @@ impl Sim {
         let Some(message) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
             return; // lost with its connection
         };
-        let life = self.nodes[to].life;
         match message {
             Message::Packet(bytes) => self.packet(from, to, &bytes),
-            Message::Update(update) => {
-                self.handle(Event::Update { node: to, life, from, update });
-            }
+            Message::Update(update) => self.update(to, from, &update),
             Message::Updated { token, status } => {
                 self.nodes[to].updates.retain(|(known, _)| *known != token);
                 self.nodes[to].engine.control_done(token, status);
@@ -113,30 +110,56 @@ impl Sim {
         self.with(to, |engine, cx| engine.node_packet(cx, &header, &packet));
     }
 
-    /// `UPDATE_RECORD` at the holder of a copy (`docs/spec/cluster-semantics.md` 4.3), stricter than C
-    /// in two ways. One that was sent before a recovery is refused: the rsn of a record may have begun
-    /// anew since. And what is no copy is left alone: nobody reads it as one.
-    pub(crate) fn update(&mut self, node: usize, from: usize, update: Update) {
-        let token = update.token;
+    /// `UPDATE_RECORD` at the holder of a copy: refused by its plane, or its engine's.
+    fn update(&mut self, node: usize, from: usize, update: &Update) {
+        let Update { token, generation, .. } = *update;
         let known = &self.nodes[node];
-        let stale = update.generation != known.engine.vnn_map().generation;
+        let stale = generation != known.engine.vnn_map().generation;
         if known.recovering || known.frozen || (stale && !self.is(Mutation::LateUpdateObeyed)) {
             return self.send(node, from, Message::Updated { token, status: -1 });
+        }
+        if self.is(Mutation::LateUpdateObeyed) || self.is(Mutation::UpdateOvertakesCopy) {
+            let life = known.life;
+            let delay = self.random.range(50, 500);
+            let update = update.clone();
+            return self.after(delay, Event::UpdateByWorker { node, life, from, update });
         }
         let Ok(buffer) = RecBuffer::from_bytes(&update.payload) else {
             return self.fail("an UPDATE_RECORD cannot be decoded".to_owned());
         };
-        let mut status = 0;
         for record in &buffer {
             let Some((mut header, data)) = record.split_header() else { continue };
+            if self.is(Mutation::CopyKeptAfterRevoke) {
+                header.flags = header.flags | RecordFlags::RO_HAVE_READONLY;
+            }
+            let place = u64::try_from(from).expect("few nodes");
+            let name = UpdateToken(token.0 * 1_000 + place);
+            let copy = CopyUpdate { db: DB, generation, key: record.key, header, data };
+            self.note(|| format!("{node} UPDATE_RECORD {copy:?}"));
+            self.with(node, |engine, cx| engine.update_copy(cx, name, &copy));
+        }
+    }
+
+    /// The engine has answered an update.
+    pub(crate) fn updated(&mut self, node: usize, name: UpdateToken, status: i32) {
+        let from = usize::try_from(name.0 % 1_000).expect("few nodes");
+        let token = ControlToken(name.0 / 1_000);
+        self.send(node, from, Message::Updated { token, status });
+    }
+
+    /// [`Mutation::UpdateOvertakesCopy`]: a thread of its own writes the record, whatever waits for
+    /// its chain. [`Mutation::LateUpdateObeyed`]: as in C, whatever it meets.
+    pub(crate) fn update_by_worker(&mut self, node: usize, from: usize, update: Update) {
+        let token = update.token;
+        let Ok(buffer) = RecBuffer::from_bytes(&update.payload) else { return };
+        let mut status = 0;
+        for record in &buffer {
+            let Some((header, data)) = record.split_header() else { continue };
             let key = record.key.to_vec();
             if !self.nodes[node].store.memory.hold(DB, &key) {
                 let delay = self.random.range(50, 500);
                 let life = self.nodes[node].life;
-                return self.after(delay, Event::Update { node, life, from, update });
-            }
-            if self.is(Mutation::CopyKeptAfterRevoke) {
-                header.flags = header.flags | RecordFlags::RO_HAVE_READONLY;
+                return self.after(delay, Event::UpdateByWorker { node, life, from, update });
             }
             let store = &mut self.nodes[node].store;
             if let Some((known, value)) = store.memory.get(DB, &key)
@@ -150,7 +173,6 @@ impl Sim {
                     store.changed = true;
                 }
             }
-            self.note(|| format!("{node} UPDATE_RECORD {key:?} {header:?} {data:?}: {status}"));
             self.let_go(node, &key);
         }
         self.send(node, from, Message::Updated { token, status });

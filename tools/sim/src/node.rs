@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringmaster_dataplane::record::{
     ClientId, ControlToken, FetchError, LockOutcome, MemoryStore, NodeEnvelope, Output,
-    RecordEngine, RecordStore, Ticket,
+    RecordEngine, RecordStore, Ticket, UpdateToken,
 };
 use ringmaster_protocol::{
     DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Rsn, database::DbFlags,
@@ -28,6 +28,7 @@ pub(crate) struct Recorder {
     pub(crate) packets: Vec<(usize, Vec<u8>)>,
     pub(crate) waits: Vec<(Vec<u8>, Ticket)>,
     pub(crate) updates: Vec<(usize, ControlToken, Vec<u8>)>,
+    pub(crate) updated: Vec<(UpdateToken, i32)>,
     pub(crate) recoveries: Vec<&'static str>,
 }
 
@@ -55,6 +56,10 @@ impl Output for Recorder {
 
     fn update_record(&mut self, to: Pnn, token: ControlToken, payload: &[u8]) {
         self.updates.push((to.get() as usize, token, payload.to_vec()));
+    }
+
+    fn updated(&mut self, token: UpdateToken, status: i32) {
+        self.updated.push((token, status));
     }
 
     fn force_recovery(&mut self, reason: &'static str) {

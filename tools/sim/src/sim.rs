@@ -45,8 +45,8 @@ pub(crate) enum Event {
         from: usize,
         to: usize,
     },
-    /// An `UPDATE_RECORD` has been received and wants the chain.
-    Update {
+    /// An `UPDATE_RECORD` wants the chain, past the engine ([`Mutation::UpdateOvertakesCopy`]).
+    UpdateByWorker {
         node: usize,
         life: u32,
         from: usize,
@@ -278,7 +278,7 @@ impl Sim {
     fn paused_until(&self, event: &Event) -> Option<u64> {
         let node = match event {
             Event::Deliver { to: node, .. }
-            | Event::Update { node, .. }
+            | Event::UpdateByWorker { node, .. }
             | Event::Turn { node, .. }
             | Event::Grant { node, .. }
             | Event::Vacuum { node }
@@ -292,12 +292,12 @@ impl Sim {
         (until > self.now).then_some(until)
     }
 
-    pub(crate) fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to } => self.deliver(from, to),
-            Event::Update { node, life, from, update } => {
+            Event::UpdateByWorker { node, life, from, update } => {
                 if self.nodes[node].life == life && self.nodes[node].alive {
-                    self.update(node, from, update);
+                    self.update_by_worker(node, from, update);
                 }
             }
             Event::Turn { node, life } => {
@@ -370,6 +370,9 @@ impl Sim {
         for (key, header, value) in std::mem::take(&mut self.nodes[node].store.late) {
             let delay = self.random.range(1_000, 10_000);
             self.after(delay, Event::LateStore { node, life, key, header, value });
+        }
+        for (name, status) in asked.updated {
+            self.updated(node, name, status);
         }
         for reason in asked.recoveries {
             self.want_recovery(reason);

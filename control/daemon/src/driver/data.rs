@@ -22,6 +22,7 @@ use ringmaster_dataplane::{
         limits::SLOW_LOCK,
         message::{Order, RegistryChange},
         statistics::{self, ShardStatistics},
+        updates::CopyUpdates,
     },
 };
 use ringmaster_protocol::{
@@ -75,6 +76,10 @@ impl Driver {
             }
             DataAsk::CommitActive(db, active) => {
                 self.order_done(token, move || Order::CommitActive(db, active));
+            }
+            DataAsk::UpdateCopies { db, generation, buffer } => {
+                let update = Arc::new(CopyUpdates { db, generation, buffer });
+                self.order_done(token, move || Order::UpdateCopies(Arc::clone(&update)));
             }
             DataAsk::Vacuum { db, full } => self.vacuum(token, db, full),
             DataAsk::Statistics => self.gather(token, |_, parts| {

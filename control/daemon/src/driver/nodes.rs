@@ -234,6 +234,7 @@ impl Driver {
                         opcode: ControlOpcode(control.opcode),
                         srvid: control.srvid,
                         flags,
+                        generation: Some(header.envelope.generation),
                         data: control.data.to_vec(),
                     },
                 );

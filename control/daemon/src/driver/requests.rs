@@ -89,7 +89,8 @@ impl Driver {
         }
         if here {
             let from = Origin::Client(ClientId(client.id.0));
-            let request = Request { id: RequestId(0), from, opcode, srvid, flags, data };
+            let (id, generation) = (RequestId(0), None);
+            let request = Request { id, from, opcode, srvid, flags, generation, data };
             self.request(asker, request);
         }
     }
@@ -102,7 +103,8 @@ impl Driver {
             None => Origin::Own,
         };
         let OutgoingControl { opcode, srvid, flags, data, .. } = control;
-        self.request(asker, Request { id: RequestId(0), from, opcode, srvid, flags, data });
+        let (id, generation) = (RequestId(0), None);
+        self.request(asker, Request { id, from, opcode, srvid, flags, generation, data });
     }
 
     pub(super) fn request(&mut self, asker: Asker, mut request: Request) {

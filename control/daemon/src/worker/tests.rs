@@ -232,25 +232,6 @@ fn an_update_is_refused_when_it_is_older_and_different() {
 }
 
 #[test]
-fn an_update_of_a_volatile_database_overwrites_read_only_copies_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
-    let mut copy = header(5, 1);
-    copy.flags = RecordFlags::RO_HAVE_READONLY;
-    let mut locked = subject.handle.lock_key(b"copy", LockKind::Write).unwrap();
-    let _done = locked.store_record(b"copy", copy, b"v5").unwrap();
-    drop(locked);
-    put(&mut subject.handle, b"live", 5, 1, b"mine");
-    let older = batch(&[(b"copy", 5, 1, b"other")]);
-    assert!(matches!(subject.run(Job::Update(older)).1, Outcome::Failed(_)));
-    let update = [(&b"copy"[..], 6, 1, &b"v5"[..]), (b"live", 9, 1, b"late"), (b"new", 9, 1, b"x")];
-    subject.done(Job::Update(batch(&update)));
-    assert_eq!(subject.get(b"copy"), Some((6, 1, b"v5".to_vec())));
-    assert_eq!(subject.get(b"live"), Some((5, 1, b"mine".to_vec())), "nobody reads it as a copy");
-    assert_eq!(subject.get(b"new"), None);
-}
-
-#[test]
 fn a_pushed_record_is_stored_and_marked_as_having_moved() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
@@ -328,15 +309,11 @@ fn sequence_numbers_are_read_and_raised() {
 
 #[test]
 fn changes_by_the_worker_count_once_that_is_wanted() {
-    for kind in KINDS {
+    for kind in [DatabaseKind::Persistent, DatabaseKind::Replicated] {
         let folder = tempfile::tempdir().unwrap();
         let mut subject = Subject::new(folder.path(), kind);
         let counted = |subject: &mut Subject, value: &[u8], rsn| {
-            // In a volatile database only a read-only copy is overwritten.
-            let copy = RecordHeader { flags: RecordFlags::RO_HAVE_READONLY, ..header(rsn - 1, 1) };
-            let mut locked = subject.handle.lock_key(b"k", LockKind::Write).unwrap();
-            let _done = locked.store_record(b"k", copy, b"old").unwrap();
-            locked.unlock().unwrap();
+            put(&mut subject.handle, b"k", rsn - 1, 1, b"old");
             subject.done(Job::Update(batch(&[(b"k", rsn, 1, value)])));
             let Outcome::Seqnum(number) = subject.run(Job::TdbSeqnum).1 else { panic!() };
             number

@@ -1,4 +1,4 @@
-//! UPDATE_RECORD and TRY_DELETE_RECORDS on this node's copy.
+//! UPDATE_RECORD of permanent databases, PUSH_RECORD and TRY_DELETE_RECORDS on this node's copy.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 3.4, 4.3; `ctdb/server/ctdb_update_record.c`,
 //! `ctdb/server/ctdb_recover.c: delete_tdb_record`.
@@ -14,40 +14,18 @@ use ringmaster_storage::{
 
 use super::Bench;
 
-/// Whether a record may be overwritten by an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Store,
-    Skip,
-    Refuse,
-}
-
-/// The rule of UPDATE_RECORD. For a volatile database it is how read-only copies are called back, and
-/// only those are overwritten: an update that comes late (after a recovery the rsn of a record may
-/// have begun anew) would win over a live record. C overwrites whatever has the lower rsn.
-fn judge(
-    known: Option<StoredRecord<'_>>,
-    header: RecordHeader,
-    data: &[u8],
-    volatile: bool,
-) -> Verdict {
-    match known {
-        None if volatile => Verdict::Skip,
-        None => Verdict::Store,
-        Some(known)
-            if volatile && !known.header.flags.intersects(RecordFlags::RO_HAVE_READONLY) =>
-        {
-            Verdict::Skip
-        }
-        Some(known) if known.header.rsn >= header.rsn && known.data != data => Verdict::Refuse,
-        Some(_) => Verdict::Store,
-    }
+/// The rule of UPDATE_RECORD.
+fn is_too_old(known: Option<StoredRecord<'_>>, header: RecordHeader, data: &[u8]) -> bool {
+    known.is_some_and(|known| known.header.rsn >= header.rsn && known.data != data)
 }
 
 const REFUSED: &str = "an update is older than what is stored here";
 
 impl Bench {
     pub(super) fn update(&mut self, buffer: &[u8]) -> Result<(), String> {
+        if self.facts.is_volatile() {
+            return Err("copies of volatile records are the shards' to call back".into());
+        }
         let buffer =
             RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed update: {error}"))?;
         let mut records = Vec::new();
@@ -56,31 +34,7 @@ impl Bench {
                 record.split_header().ok_or("an update is shorter than a record header")?;
             records.push((record.key, header, data));
         }
-        if self.facts.is_volatile() {
-            self.update_chains(&records)
-        } else {
-            self.transact(&records)
-        }
-    }
-
-    /// Volatile: one record after the other under its chain lock (C uses a transaction of the whole
-    /// file, which stops everybody; the buffers of a revoke have one record).
-    fn update_chains(&mut self, records: &[(&[u8], RecordHeader, &[u8])]) -> Result<(), String> {
-        let mut value = Vec::new();
-        for (key, header, data) in records {
-            let failed = |error| format!("cannot update a record: {error}");
-            let mut locked = self.handle.lock_key(key, LockKind::Write).map_err(failed)?;
-            let known = locked.fetch_record(key, &mut value).map_err(failed)?;
-            match judge(known, *header, data, true) {
-                Verdict::Store => {
-                    let _done = locked.store_record(key, *header, data).map_err(failed)?;
-                }
-                Verdict::Skip => {}
-                Verdict::Refuse => return Err(REFUSED.into()),
-            }
-            locked.unlock().map_err(failed)?;
-        }
-        Ok(())
+        self.transact(&records)
     }
 
     fn transact(&mut self, records: &[(&[u8], RecordHeader, &[u8])]) -> Result<(), String> {
@@ -90,17 +44,12 @@ impl Bench {
             for (key, header, data) in records {
                 let found = session.fetch(handle, key, &mut value)?;
                 let known = if found { StoredRecord::from_bytes(&value) } else { None };
-                match judge(known, *header, data, false) {
-                    Verdict::Store => {
-                        let bytes: [u8; RECORD_HEADER_LEN] = header.to_array();
-                        let _ = session.store(handle, key, &[&bytes, data], StoreMode::Replace)?;
-                    }
-                    Verdict::Skip => {}
-                    Verdict::Refuse => {
-                        refused = true;
-                        return Err(TransactionError::Busy); // cancels; told apart by the flag
-                    }
+                if is_too_old(known, *header, data) {
+                    refused = true;
+                    return Err(TransactionError::Busy); // cancels; told apart by the flag
                 }
+                let bytes: [u8; RECORD_HEADER_LEN] = header.to_array();
+                let _ = session.store(handle, key, &[&bytes, data], StoreMode::Replace)?;
             }
             Ok(())
         });

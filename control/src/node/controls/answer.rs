@@ -1,7 +1,7 @@
 //! What all families need: who asks, and the forms of an answer.
 
 use ringmaster_protocol::{
-    Encode, Pnn, Srvid, control::ControlOpcode, control_packet::ControlFlags,
+    Encode, Generation, Pnn, Srvid, control::ControlOpcode, control_packet::ControlFlags,
 };
 
 use crate::node::{
@@ -18,11 +18,20 @@ pub(super) struct Call {
     pub(super) srvid: Srvid,
     /// Flags.
     pub(super) flags: ControlFlags,
+    /// Of the asking node's map; `None` for this node's own.
+    pub(super) generation: Option<Generation>,
 }
 
 impl Call {
     pub(super) const fn new(request: &Request) -> Self {
-        Self { from: request.from, srvid: request.srvid, flags: request.flags }
+        let Request { from, srvid, flags, generation, .. } = request;
+        Self { from: *from, srvid: *srvid, flags: *flags, generation: *generation }
+    }
+
+    /// Whether the asking node was in the generation that holds here when it asked. Between its
+    /// asking and now a recovery may have been.
+    pub(super) fn is_current(&self, state: &State) -> bool {
+        self.generation.is_none_or(|generation| generation == state.vnn_map.generation)
     }
 
     /// The client of this node that asks, if it is still there.

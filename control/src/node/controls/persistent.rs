@@ -1,7 +1,7 @@
 //! Commits of persistent and replicated databases.
 //!
 //! Role: TRANS3_COMMIT sends the records to every member as UPDATE_RECORD; UPDATE_RECORD writes
-//! them here.
+//! them here. (For a volatile database it calls read-only copies back.)
 //! Invariants
 //! - A commit that any member has not confirmed is decided by a recovery, never by this node: a
 //!   failure starts one, and replies that come during it or after it count for nothing.
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     node::{
         Ask, NodeCx, Outcome, State,
-        state::Commit,
+        state::{Commit, FreezeState},
         world::{ClientId, ControlAnswer, ControlFailure, DataAsk, OutgoingControl},
     },
     plane::{Millis, first_of},
@@ -45,7 +45,7 @@ pub(super) async fn answer<'a>(
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
     ControlFlow::Break(match control {
         ControlRequest::Trans3Commit(records) => commit(cx, call, &records).await,
-        ControlRequest::UpdateRecord(records) => update(cx, &records).await,
+        ControlRequest::UpdateRecord(records) => update(cx, call, &records).await,
         ControlRequest::PushRecord(record) => push(cx, &record).await,
         other => return ControlFlow::Continue(other),
     })
@@ -177,15 +177,29 @@ pub(super) fn client_gone(cx: &NodeCx, id: ClientId) {
     }
 }
 
-async fn update(cx: &NodeCx, records: &RecBuffer<'_>) -> ControlAnswer {
+/// What UPDATE_RECORD means for this database: it calls copies back or is a part of a commit.
+fn update_ask(state: &State, call: &Call, records: &RecBuffer<'_>) -> Option<DataAsk> {
     let id = records.db();
-    let usable = |state: &State| {
-        state.recovery_mode == RecMode::Normal
-            && state.database(id).is_some_and(|db| db.unhealthy.is_none())
-    };
-    if !usable(&cx.state()) {
-        return refused();
+    let db = state.database(id).filter(|db| db.unhealthy.is_none())?;
+    // What was sent before a recovery and comes after it is void, and C obeys it all the same: the
+    // recovery has decided the commit, and has called all copies back (the rsn of a record may even
+    // have begun anew).
+    if state.recovery_mode == RecMode::Active || !call.is_current(state) {
+        return None;
     }
+    let buffer = records.to_bytes();
+    if !db.is_volatile() {
+        return Some(DataAsk::UpdateRecords { db: id, buffer });
+    }
+    let generation = state.vnn_map.generation;
+    let thawed = db.freeze == FreezeState::None;
+    thawed.then_some(DataAsk::UpdateCopies { db: id, generation, buffer })
+}
+
+async fn update(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
+    let id = records.db();
+    let ask = update_ask(&cx.state(), call, records);
+    let Some(ask) = ask else { return refused() };
     let started = cx.now();
     let deadline = {
         let mut state = cx.state_mut();
@@ -193,7 +207,7 @@ async fn update(cx: &NodeCx, records: &RecBuffer<'_>) -> ControlAnswer {
         state.counters.pending_childwrite_calls += 1;
         control_deadline(started, &state)
     };
-    let write = cx.ask(Ask::Data(DataAsk::UpdateRecords { db: id, buffer: records.to_bytes() }));
+    let write = cx.ask(Ask::Data(ask));
     let ended = first_of(write, cx.until_or(deadline, |_| false)).await;
     {
         let counters = &mut cx.state_mut().counters;

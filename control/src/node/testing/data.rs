@@ -94,7 +94,9 @@ impl Store {
             }),
             DataAsk::Pull { db, srvid, to } => self.pull(db, srvid, to, &mut sent),
             DataAsk::Push { db, buffer } => self.write(db, &buffer, |table| table.staged.as_mut()),
-            DataAsk::UpdateRecords { db, buffer } | DataAsk::PushRecord { db, buffer } => {
+            DataAsk::UpdateRecords { db, buffer }
+            | DataAsk::UpdateCopies { db, buffer, .. }
+            | DataAsk::PushRecord { db, buffer } => {
                 match self.write(db, &buffer, |table| Some(&mut table.records)) {
                     Outcome::Count(_) => Outcome::Done,
                     other => other,

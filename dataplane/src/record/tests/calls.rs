@@ -94,7 +94,7 @@ fn an_unknown_database_is_silence_for_a_client_and_an_error_for_a_node() {
     assert_eq!(cluster.nodes[0].engine.counters().calls_unknown_db, 1);
     cluster.migrate(0, 2, &key_of(1, 2));
     assert!(cluster.deliver(0, 1));
-    let bytes = cluster.network[&(1, 0)].front().expect("an answer");
+    let Some(Sent::Packet(bytes)) = cluster.network[&(1, 0)].front() else { panic!("no answer") };
     let (_, packet) = Packet::decode(bytes).unwrap();
     let Packet::ReplyError(error) = packet else { panic!("{packet:?}") };
     assert_eq!(error.message, b"Unknown database in request. db_id==0x12345678");
@@ -138,7 +138,7 @@ fn a_false_dmaster_forces_a_recovery() {
         reqid: Reqid(5),
     };
     packet.encode_into(&mut bytes, envelope, PacketStyle::Daemon);
-    cluster.network.entry((2, 0)).or_default().push_back(bytes);
+    cluster.send(2, 0, Sent::Packet(bytes));
     cluster.settle();
     assert_eq!(cluster.nodes[0].out.recoveries.len(), 1);
     assert_eq!(cluster.record(0, &key).map(|record| record.1), Some(1), "nothing has moved");
@@ -167,7 +167,7 @@ fn a_sticky_record_stays_for_a_moment() {
         reqid: Reqid(9),
     };
     Packet::ReqCall(chased(50)).encode_into(&mut bytes, envelope, PacketStyle::Daemon);
-    cluster.network.entry((1, 0)).or_default().push_back(bytes);
+    cluster.send(1, 0, Sent::Packet(bytes));
     cluster.settle();
     cluster.migrate(0, 2, &key);
     cluster.settle(); // it comes back to node 0, where the key is sticky

@@ -1,5 +1,7 @@
 //! Read-only copies.
 
+use ringmaster_protocol::record::RecBufferBuilder;
+
 use super::*;
 
 #[test]
@@ -36,23 +38,114 @@ fn copies_are_handed_out_and_called_back_before_a_write() {
     assert_eq!(cluster.nodes[0].engine.counters().ro_delegations, 2);
 }
 
-/// A copy that waited for a busy chain would be stored after the revoke that found none.
-#[test]
-fn a_copy_that_meets_a_busy_chain_is_answered_and_not_kept() {
+/// A record of node 0 whose copy is on its way to node 1, where its chain is busy.
+fn copy_that_meets_a_busy_chain() -> (Cluster, Vec<u8>) {
     let mut cluster = Cluster::new(2, DbFlags::READONLY);
     let key = key_of(0, 2);
     cluster.migrate(0, 1, &key);
     assert!(cluster.write(0, &key, b"one"));
+    cluster.replies(0);
     cluster.call(1, 5, CallFlags::WANT_READONLY, CallId::FETCH, &key);
     assert!(cluster.nodes[1].store.hold(DB, &key));
     cluster.settle();
+    (cluster, key)
+}
+
+/// The chain is free again: everybody who waits for it is served.
+fn free(cluster: &mut Cluster, node: usize, key: &[u8]) {
+    cluster.nodes[node].store.let_go(DB, key);
+    for (key, ticket) in std::mem::take(&mut cluster.nodes[node].out.waits) {
+        assert!(cluster.nodes[node].store.grant(DB, &key));
+        cluster.with(node, |engine, cx| engine.chain_ready(cx, ticket));
+    }
+}
+
+#[test]
+fn a_copy_that_meets_a_busy_chain_is_answered_at_once_and_kept_later() {
+    let (mut cluster, key) = copy_that_meets_a_busy_chain();
     assert_eq!(cluster.replies(1), [(5, 0, b"one".to_vec())]);
+    assert_eq!(cluster.record(1, &key), None);
+    free(&mut cluster, 1, &key);
+    let copy = cluster.record(1, &key).expect("the copy");
+    assert_eq!((copy.2, &copy.3[..]), (RecordFlags::RO_HAVE_READONLY.0 | MIGRATED, &b"one"[..]));
+}
+
+/// The update finds no copy yet. Answered then, it would let the writer go on, and the copy that
+/// comes after it would stay.
+#[test]
+fn an_update_waits_behind_the_copy_that_it_calls_back() {
+    let (mut cluster, key) = copy_that_meets_a_busy_chain();
+    cluster.migrate(0, 6, &key);
+    cluster.settle();
+    assert_eq!(cluster.replies(0), [], "the revoke is not confirmed");
+    assert!(!cluster.write(0, &key, b"two"));
+    free(&mut cluster, 1, &key);
+    assert_eq!(cluster.record(1, &key).map(|copy| copy.2), Some(MIGRATED), "no copy any more");
+    cluster.settle();
+    assert_eq!(cluster.replies(0), [(6, 0, vec![])]);
+    assert!(cluster.write(0, &key, b"two"));
+}
+
+/// The same when the chain is free for a moment between the two.
+#[test]
+fn an_update_does_not_slip_past_a_copy_whose_chain_has_just_become_free() {
+    let (mut cluster, key) = copy_that_meets_a_busy_chain();
     cluster.nodes[1].store.let_go(DB, &key);
     cluster.migrate(0, 6, &key);
     cluster.settle();
-    assert!(cluster.write(0, &key, b"two"));
-    assert_eq!(cluster.record(1, &key), None, "nobody reads the old value");
-    assert!(cluster.nodes[1].out.waits.is_empty());
+    assert_eq!(cluster.replies(0), [], "the revoke is not confirmed");
+    free(&mut cluster, 1, &key);
+    assert_eq!(cluster.record(1, &key).map(|copy| copy.2), Some(MIGRATED), "no copy any more");
+}
+
+/// A recovery makes every copy void, so one that waits need not be stored after it.
+#[test]
+fn a_copy_that_waits_over_a_freeze_is_not_kept_and_its_update_is_refused() {
+    let (mut cluster, key) = copy_that_meets_a_busy_chain();
+    cluster.migrate(0, 6, &key);
+    cluster.settle();
+    let tickets: Vec<_> = cluster.nodes[1].out.waits.drain(..).map(|wait| wait.1).collect();
+    assert_eq!(tickets.len(), 2);
+    cluster.nodes[1].store.set_frozen(DB, true);
+    cluster.nodes[1].engine.waits_given_up(&tickets);
+    cluster.nodes[1].store.let_go(DB, &key);
+    cluster.new_generation(Generation(101));
+    cluster.nodes[1].store.set_frozen(DB, false);
+    cluster.nodes[1].engine.thawed(DB);
+    cluster.turn(1);
+    assert_eq!(cluster.record(1, &key), None);
+    let Some(Sent::Updated { status: -1, .. }) = cluster.network[&(1, 0)].back() else {
+        panic!("{:?}", cluster.network)
+    };
+}
+
+fn update_at_1(cluster: &mut Cluster, generation: u32, header: RecordHeader, key: &[u8]) -> i32 {
+    let mut payload = RecBufferBuilder::new(DB);
+    payload.push_with_header(0, key, &header, b"older");
+    cluster.update(0, 1, ControlToken(9), Generation(generation), payload.as_bytes());
+    match cluster.network.get_mut(&(1, 0)).and_then(VecDeque::pop_front) {
+        Some(Sent::Updated { status, .. }) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_update_of_another_generation_is_refused_and_one_that_meets_no_copy_changes_nothing() {
+    let mut cluster = Cluster::new(2, DbFlags::READONLY);
+    let key = key_of(0, 2);
+    let header =
+        RecordHeader { rsn: Rsn(5), dmaster: Dmaster::from(pnn(0)), flags: RecordFlags::NONE };
+    cluster.nodes[1].store.put(DB, &key, header, b"newer");
+    let update = RecordHeader { rsn: Rsn(50), ..header };
+    assert_eq!(update_at_1(&mut cluster, 99, update, &key), -1);
+    assert_eq!(update_at_1(&mut cluster, 100, update, &key), 0);
+    assert_eq!(cluster.record(1, &key), Some((5, 0, 0, b"newer".to_vec())));
+    let copy = RecordHeader { flags: RecordFlags::RO_HAVE_READONLY, ..header };
+    cluster.nodes[1].store.put(DB, &key, copy, b"newer");
+    assert_eq!(update_at_1(&mut cluster, 100, RecordHeader { rsn: Rsn(5), ..header }, &key), 1);
+    assert_eq!(update_at_1(&mut cluster, 99, update, &key), -1);
+    assert_eq!(update_at_1(&mut cluster, 100, update, &key), 0);
+    assert_eq!(cluster.record(1, &key), Some((50, 0, 0, b"older".to_vec())));
 }
 
 /// Found by the simulator: after the revoke the holder has a header with a high rsn. If vacuuming

@@ -104,6 +104,7 @@ fn malformed_obsolete_and_unknown_controls_get_minus_one_and_noreply_nothing() {
         opcode,
         srvid: Srvid(0),
         flags,
+        generation: None,
         data: data.to_vec(),
     };
     let none = ControlFlags::NONE;

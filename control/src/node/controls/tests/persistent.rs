@@ -224,6 +224,48 @@ fn an_update_that_cannot_be_stored_is_status_one_and_one_that_hangs_times_out() 
     assert_eq!(cluster.control(0, &update).status, 1);
 }
 
+fn update_of(buffer: &[u8]) -> ControlRequest<'_> {
+    ControlRequest::UpdateRecord(RecBuffer::from_bytes(buffer).unwrap())
+}
+
+#[test]
+fn copies_are_called_back_by_the_shards_and_transactions_written_by_the_worker() {
+    let mut cluster = Cluster::running(2);
+    let copies = volatile(&mut cluster, "locking.tdb");
+    let kept = persistent(&mut cluster, "secrets.tdb");
+    cluster.took(0);
+    let buffers = [copies, kept].map(|db| one_record(db, b"key", header(1, 0), b"value"));
+    for buffer in &buffers {
+        assert_eq!(cluster.control_from(0, Origin::Node(pnn(1), 0), &update_of(buffer)), done());
+    }
+    let [first, second] = buffers;
+    assert_eq!(
+        data_asks(&cluster.took(0)),
+        [
+            DataAsk::UpdateCopies { db: copies, generation: GENERATION, buffer: first },
+            DataAsk::UpdateRecords { db: kept, buffer: second },
+        ]
+    );
+}
+
+#[test]
+fn an_update_from_before_a_recovery_and_one_of_frozen_copies_are_refused() {
+    let mut cluster = Cluster::running(2);
+    let copies = volatile(&mut cluster, "locking.tdb");
+    let kept = persistent(&mut cluster, "secrets.tdb");
+    let buffers = [copies, kept].map(|db| one_record(db, b"key", header(1, 0), b"value"));
+    let sender = Origin::Node(pnn(1), 0);
+    cluster.change(1, |state| state.vnn_map.generation = Generation(99));
+    for buffer in &buffers {
+        assert_eq!(cluster.control_from(0, sender, &update_of(buffer)), refused());
+    }
+    cluster.change(1, |state| state.vnn_map.generation = GENERATION);
+    cluster.control(0, &ControlRequest::DbFreeze(copies));
+    assert_eq!(cluster.control_from(0, sender, &update_of(&buffers[0])), refused());
+    cluster.control(0, &ControlRequest::DbThaw(copies));
+    assert_eq!(cluster.control_from(0, sender, &update_of(&buffers[0])), done());
+}
+
 #[test]
 fn a_pushed_record_of_another_generation_or_of_this_node_is_ignored() {
     let mut cluster = Cluster::running(2);
