@@ -36,6 +36,7 @@ use ringmaster_dataplane::{
         runtime::CONTROL,
         statistics::ShardStatistics,
     },
+    view::NodeView,
 };
 use ringmaster_protocol::{DbId, Pnn, Reqid};
 use tokio::sync::mpsc;
@@ -108,6 +109,8 @@ pub(crate) struct Driver {
     pub(crate) next_job: u64,
     pub(crate) requests: HashMap<RequestId, Asker>,
     pub(crate) next_request: u64,
+    /// The state as it was last shown to the shards.
+    pub(crate) published: Arc<NodeView>,
     /// Controls that other nodes have to answer.
     pub(crate) outstanding: Outstanding,
     /// Until the transport starts: where other nodes connect.
@@ -326,6 +329,7 @@ impl Driver {
                     );
                 }
                 let view = Arc::new(self.view());
+                self.published = Arc::clone(&view);
                 self.shards.order(move || Order::View(Arc::clone(&view)), |_, _| {});
             }
             Tell::StartKeepalive => {

@@ -45,7 +45,10 @@ use ringmaster_protocol::{
 };
 use ringmaster_transport::{
     reactor::ReactorKind,
-    tcp::announce::{Announcement, PROTOCOL_VERSION, TRANSPORT_TCP},
+    tcp::{
+        announce::{Announcement, PROTOCOL_VERSION, TRANSPORT_TCP},
+        limits::LINK_OUTPUT_MAX,
+    },
 };
 use tokio::sync::mpsc;
 
@@ -237,6 +240,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         next_job: 0,
         requests: std::collections::HashMap::new(),
         next_request: 0,
+        published: view,
         outstanding: Outstanding::new(),
         node_listener: Some(listener),
         lanes,
@@ -287,7 +291,7 @@ async fn lane_setup(
         shards: shard_count(native),
         transports: TRANSPORT_TCP,
     };
-    Ok(Some(LaneSetup { own, version, announcement }))
+    Ok(Some(LaneSetup { own, version, announcement, output_max: LINK_OUTPUT_MAX }))
 }
 
 /// `[dataplane] shards`; by default one for four cores that the process may use, 1 to 8.

@@ -22,7 +22,7 @@ use ringmaster_protocol::{Pnn, keepalive::SambaVersion, node::NodeFlags};
 use ringmaster_transport::{
     frames::Assembly,
     reactor::{AnyReactor, Reactor, Token},
-    tcp::{NODE_FRAMING, announce::Announcement, limits::LINK_OUTPUT_MAX, link::Link, socket},
+    tcp::{NODE_FRAMING, announce::Announcement, link::Link, socket},
 };
 use rustix::fd::OwnedFd;
 
@@ -45,6 +45,8 @@ pub struct LaneSetup {
     pub version: SambaVersion,
     /// What they say to nodes of ours.
     pub announcement: Announcement,
+    /// Output that a peer may leave unread, in bytes: `LINK_OUTPUT_MAX`.
+    pub output_max: usize,
 }
 
 /// Which of the two connections.
@@ -201,7 +203,7 @@ impl Lanes {
         write(output);
         lane.appended += (output.len() - before) as u64;
         lane.credits.extend(credit.map(|credit| (lane.appended, credit)));
-        if reactor.queued(token) > LINK_OUTPUT_MAX {
+        if self.setup.is_some_and(|setup| reactor.queued(token) > setup.output_max) {
             self.overfull.push(pnn);
         }
         true

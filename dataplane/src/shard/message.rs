@@ -50,6 +50,30 @@ impl Drop for Credit {
     }
 }
 
+/// A control of a node that must not overtake the record packets which came before it: an
+/// `UPDATE_RECORD` that ends a delegation finds no copy when the delegation is still on its way
+/// to another shard, and then the copy stays. Each shard takes its turn; the last one hands it on.
+#[derive(Debug)]
+pub struct Relay {
+    missing: std::sync::atomic::AtomicUsize,
+    bytes: Box<[u8]>,
+}
+
+impl Relay {
+    /// For this many shards.
+    #[must_use]
+    pub const fn new(shards: usize, bytes: Box<[u8]>) -> Self {
+        Self { missing: std::sync::atomic::AtomicUsize::new(shards), bytes }
+    }
+
+    /// One more shard is through; the packet, if it was the last.
+    #[must_use]
+    pub fn pass(&self) -> Option<&[u8]> {
+        let missing = self.missing.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+        (missing == 1).then_some(&*self.bytes)
+    }
+}
+
 /// To a shard: an order of control's, or work from another shard.
 #[derive(Debug)]
 pub enum ToShard {
@@ -108,6 +132,8 @@ pub enum ToShard {
     StartLanes(LaneSetup),
     /// Send keepalives from now on.
     StartKeepalive,
+    /// A control that has to wait until every shard has done what came before it.
+    Relay(Arc<Relay>),
     /// A connection of a node whose links this shard owns.
     NodeConnection(Pnn, OwnedFd),
     /// A packet for another node, encoded: to be sent if this shard owns its links, else handed on.

@@ -8,10 +8,11 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.4, 1.6; `ctdb/server/ctdb_server.c: ctdb_input_pkt`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ringmaster_protocol::{
     Destination, Packet, PacketStyle, Pnn, Reqid, RequestHeader,
+    control::ControlOpcode,
     header::Envelope,
     keepalive::{KeepalivePayload, ReqKeepalive},
     node::NodeFlags,
@@ -31,7 +32,7 @@ use rustix::fd::OwnedFd;
 use super::{
     ShardId,
     lanes::{LaneSetup, Way, owner_of_peer, peer_at},
-    message::{Credit, FromShard, ToShard},
+    message::{Credit, FromShard, Relay, ToShard},
     runtime::Shard,
 };
 use crate::record::ReqidTable;
@@ -281,9 +282,9 @@ impl Shard {
                 count(&mut counters.req_tunnel);
                 return self.tunnel_to_client(tunnel);
             }
-            Packet::ReqControl(_) => {
+            Packet::ReqControl(control) => {
                 count(&mut counters.req_control);
-                return self.io.control.send(FromShard::NodeControl(bytes.into()));
+                return self.control_of_node(ControlOpcode(control.opcode), bytes);
             }
             Packet::ReplyControl(_) => {
                 count(&mut counters.reply_control);
@@ -310,6 +311,24 @@ impl Shard {
             }
             // A request id of nobody's.
             None => {}
+        }
+    }
+
+    /// Controls go to the control thread: at once, or behind the records that came before.
+    fn control_of_node(&mut self, opcode: ControlOpcode, bytes: &[u8]) {
+        let about_records = matches!(
+            opcode,
+            ControlOpcode::UPDATE_RECORD
+                | ControlOpcode::PUSH_RECORD
+                | ControlOpcode::TRY_DELETE_RECORDS
+                | ControlOpcode::VACUUM_FETCH
+        );
+        if !about_records || self.shards == 1 {
+            return self.io.control.send(FromShard::NodeControl(bytes.into()));
+        }
+        let relay = Arc::new(Relay::new(usize::from(self.shards) - 1, bytes.into()));
+        for peer in self.io.peers.iter_mut().flatten() {
+            peer.send(ToShard::Relay(Arc::clone(&relay)));
         }
     }
 

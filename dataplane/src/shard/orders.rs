@@ -54,6 +54,11 @@ impl Shard {
                 self.node_listener = Some(self.reactor.add_listener(listener)?);
             }
             ToShard::StartLanes(setup) => self.start_lanes(setup),
+            ToShard::Relay(relay) => {
+                if let Some(bytes) = relay.pass() {
+                    self.io.control.send_reply(FromShard::NodeControl(bytes.into()));
+                }
+            }
             ToShard::StartKeepalive => self.start_keepalive(),
             ToShard::NodeConnection(pnn, stream) => self.accept_node(pnn, stream),
             ToShard::ToNode { to, bytes, credit } => self.forward_node(to, bytes, credit),

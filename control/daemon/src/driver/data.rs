@@ -385,6 +385,7 @@ impl Driver {
 
     fn publish(&mut self, token: Token) {
         let view = Arc::new(self.view());
+        self.published = Arc::clone(&view);
         let lmasters: Arc<[_]> = view.vnn_map.map.as_slice().into();
         for attached in self.workers.values() {
             attached.worker.set_lmasters(Arc::clone(&lmasters));

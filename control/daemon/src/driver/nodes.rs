@@ -142,6 +142,25 @@ impl Driver {
         }
     }
 
+    /// The other nodes that a packet of this one goes to.
+    pub(super) fn others(&self, to: Destination) -> Vec<Pnn> {
+        let cx = self.plane.cx();
+        let state = cx.state();
+        let mut others = match to {
+            Destination::Node(pnn) => {
+                let mut known = state.nodes_without(NodeFlags::DELETED);
+                known.retain(|node| *node == pnn);
+                known
+            }
+            Destination::BroadcastAll => state.nodes_without(NodeFlags::DELETED),
+            Destination::BroadcastConnected => state.connected(),
+            Destination::BroadcastActive => state.active(),
+            _ => Vec::new(),
+        };
+        others.retain(|node| *node != state.pnn());
+        others
+    }
+
     fn is_connected(&self, node: Pnn) -> bool {
         let flags = self.plane.cx().state().flags_of(node);
         flags.is_some_and(|flags| !flags.intersects(NodeFlags::DISCONNECTED | NodeFlags::DELETED))
@@ -266,8 +285,7 @@ impl Driver {
 
     /// A message of the plane: to nodes, and to local receivers if this is one of them.
     pub(super) fn send_message(&mut self, to: Destination, srvid: Srvid, data: Vec<u8>) {
-        let others: Vec<Pnn> = self.view().others(to).collect();
-        for node in others {
+        for node in self.others(to) {
             let packet = Packet::ReqMessage(ReqMessage { srvid, data: &data });
             self.packet_to_node(node, Reqid::NONE, &packet, None, None);
         }

@@ -29,7 +29,7 @@ use ringmaster_dataplane::{
     view::NodeView,
 };
 use ringmaster_protocol::{
-    Destination, Packet, PacketStyle, Pnn,
+    Destination, Packet, PacketStyle,
     control::{ControlOpcode, ControlRequest},
     control_packet::{ControlFlags, ReplyControl},
     header::Envelope,
@@ -75,7 +75,7 @@ impl Driver {
         };
         let asker = if noreply { Asker::Nobody } else { Asker::Client { client, reqid } };
         let (opcode, data) = (ControlOpcode(opcode), data.into_vec());
-        let others: Vec<Pnn> = self.view().others(destination).collect();
+        let others = self.others(destination);
         if !here && others.is_empty() {
             return self.control_failed(asker, ControlFailure::Disconnected, DISCONNECTED);
         }
@@ -114,8 +114,7 @@ impl Driver {
         }
         if let Ok(decoded) = ControlRequest::decode(request.opcode, &request.data) {
             let mut data = Vec::new();
-            let view = self.view();
-            let known = answer(&view, &self.registry, wall_clock(), &decoded, &mut data);
+            let known = answer(&self.published, &self.registry, wall_clock(), &decoded, &mut data);
             if let Answer::Reply(status) = known {
                 let error = String::new();
                 return self.answer(asker, ControlAnswer { status, data, error });
