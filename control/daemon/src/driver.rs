@@ -342,10 +342,8 @@ impl Driver {
             Tell::Notify(word) => self.children.notify(&self.paths, word),
             Tell::StartTransport => {
                 self.listen();
-                if let Some(lanes) = self.lanes {
+                if let (Some(lanes), Some(listener)) = (self.lanes, self.node_listener.take()) {
                     self.shards.send_all(|| ToShard::StartLanes(lanes));
-                }
-                if let Some(listener) = self.node_listener.take() {
                     self.shards.send(ShardId(0), ToShard::ListenNodes(listener.into()));
                 }
             }

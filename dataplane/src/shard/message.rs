@@ -50,9 +50,9 @@ impl Drop for Credit {
     }
 }
 
-/// A control of a node that must not overtake the record packets which came before it: an
-/// `UPDATE_RECORD` that ends a delegation finds no copy when the delegation is still on its way
-/// to another shard, and then the copy stays. Each shard takes its turn; the last one hands it on.
+/// A control of a node about single records, which must not overtake the record packets that came
+/// before it: they may be on their way to other shards. Each shard takes its turn; the last one
+/// hands it on. (`UPDATE_RECORD` has an order of its own: `updates`.)
 #[derive(Debug)]
 pub struct Relay {
     missing: std::sync::atomic::AtomicUsize,

@@ -101,7 +101,8 @@ impl Shard {
         let Some((pnn, way)) = self.io.lanes.by_token.get(&token).copied() else { return false };
         self.io.lanes.forget(pnn, way);
         if let Some(error) = error {
-            tracing::debug!(%pnn, ?way, %error, "connection broke");
+            // Every second while a node is down.
+            tracing::trace!(%pnn, ?way, %error, "connection broke");
         }
         let event = match way {
             Way::Incoming => Event::IncomingBroken(Why::Closed),
@@ -148,7 +149,7 @@ impl Shard {
             match action {
                 Action::Connect => {
                     if let Err(error) = self.io.lanes.connect(&mut self.reactor, pnn) {
-                        tracing::debug!(%pnn, error, "cannot connect");
+                        tracing::trace!(%pnn, error, "cannot connect");
                         self.link_event(pnn, Event::OutgoingBroken(Why::Closed));
                     }
                 }
@@ -318,8 +319,7 @@ impl Shard {
     fn control_of_node(&mut self, opcode: ControlOpcode, bytes: &[u8]) {
         let about_records = matches!(
             opcode,
-            ControlOpcode::UPDATE_RECORD
-                | ControlOpcode::PUSH_RECORD
+            ControlOpcode::PUSH_RECORD
                 | ControlOpcode::TRY_DELETE_RECORDS
                 | ControlOpcode::VACUUM_FETCH
         );

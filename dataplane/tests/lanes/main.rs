@@ -213,14 +213,14 @@ fn controls_and_their_replies_reach_the_other_control_thread_in_order() {
     });
 }
 
-/// What ends a delegation must find the copy that it ends.
+/// A pushed record must find the one that was sent before it.
 #[test]
 fn controls_about_records_come_once_and_behind_the_records_sent_before() {
     everywhere(|mut nodes| {
         for number in 0..50_u32 {
             let data = number.to_le_bytes();
             let control = ReqControl {
-                opcode: ControlOpcode::UPDATE_RECORD.0,
+                opcode: ControlOpcode::PUSH_RECORD.0,
                 srvid: Srvid(0),
                 client_id: 0,
                 flags: ControlFlags::NONE,

@@ -114,7 +114,11 @@ impl Driver {
 
     /// Its flags first: whoever hears that a control has failed sees them.
     pub(super) fn node_down(&mut self, node: Pnn) {
-        self.event(|cx| controls::node_gone(cx, node));
+        let flags = self.plane.cx().state().flags_of(node);
+        // One that has been taken off the list has got its flags there.
+        if flags.is_some_and(|flags| !flags.intersects(NodeFlags::DELETED)) {
+            self.event(|cx| controls::node_gone(cx, node));
+        }
         for asker in self.outstanding.take_all_of(node) {
             self.control_failed(asker, ControlFailure::Disconnected, DIED);
         }

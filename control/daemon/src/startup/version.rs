@@ -35,7 +35,11 @@ pub(super) async fn samba_version(
     if let Some(version) = configured {
         return Ok(version);
     }
-    for program in SMBD {
+    first_of(&SMBD).await
+}
+
+async fn first_of(programs: &[&str]) -> Result<SambaVersion, Failure> {
+    for program in programs {
         if let Some(version) = ask(program).await {
             return Ok(version);
         }
@@ -53,4 +57,42 @@ async fn ask(program: &str) -> Option<SambaVersion> {
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     parse_version(text.trim().strip_prefix("Version ")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn say(programs: &[&str]) -> Result<SambaVersion, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(first_of(programs))
+    }
+
+    #[test]
+    fn the_first_smbd_that_says_its_version_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let silent = program("silent", "#!/bin/sh\nexit 1\n");
+        let odd = program("odd", "#!/bin/sh\necho no version of mine\n");
+        let good = program("good", "#!/bin/sh\n[ \"$1\" = -V ] && echo Version 4.17.12-Debian\n");
+        let none = folder.path().join("none");
+        let tried = [none.to_str().unwrap(), &silent, &odd, &good];
+        assert_eq!(say(&tried).unwrap(), SambaVersion::new(4, 17));
+    }
+
+    #[test]
+    fn without_an_answer_the_remedy_is_said_in_one_line() {
+        let failure = say(&["/nowhere/smbd"]).unwrap_err();
+        assert!(!failure.line.contains('\n'), "{}", failure.line);
+        for word in ["samba version", "[transport]", "ringmaster.conf"] {
+            assert!(failure.line.contains(word), "{}", failure.line);
+        }
+    }
 }
