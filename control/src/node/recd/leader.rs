@@ -42,6 +42,9 @@ const ELECTION_FAST_MS: u64 = 500;
 /// The same without anybody to wait for but this node's own word that there is an election, which
 /// must not arrive after it and start another one; in milliseconds.
 const ELECTION_ALONE_MS: u64 = 100;
+/// A node that may not lead waits this much longer for a leader, in seconds. Its call for an election
+/// would put off the timeout of a C node that may, each time anew (semantics 6.2).
+const DEFERENCE_S: u32 = 1;
 /// Limit on taking the cluster lock, in seconds.
 const LOCK_TIMEOUT_S: u32 = 120;
 
@@ -71,7 +74,13 @@ fn hurries_alone(state: &State) -> bool {
 pub(super) fn restart_timeout(cx: &NodeCx) {
     let now = cx.now();
     let mut state = cx.state_mut();
-    let wait_s = if hurries_alone(&state) { 0 } else { state.constants.leader_timeout_s };
+    let wait_s = if hurries_alone(&state) {
+        0
+    } else if can_lead(&state) {
+        state.constants.leader_timeout_s
+    } else {
+        state.constants.leader_timeout_s.saturating_add(DEFERENCE_S)
+    };
     state.recd.leader_deadline = Some(now.plus_seconds(wait_s));
 }
 

@@ -316,7 +316,8 @@ fn without_a_lock_a_follower_calls_the_election_that_another_node_wins() {
     let mut cluster = running(false);
     LEADER.beat(&mut cluster, OURS);
     lose(&mut cluster, 0);
-    cluster.advance_ms(4_900);
+    // A second more than those who can lead.
+    cluster.advance_ms(5_900);
     assert_eq!(messages(&cluster.took(OURS), Srvid::LEADER), []);
     cluster.advance_ms(200);
     let did = cluster.took(OURS);
@@ -346,7 +347,7 @@ fn with_a_lock_a_follower_calls_the_election_and_waits_for_who_has_got_it() {
     LEADER.beat(&mut cluster, OURS);
     lose(&mut cluster, 0);
     cluster.lock_holder = None;
-    cluster.advance_ms(5_100);
+    cluster.advance_ms(6_100);
     let did = cluster.took(OURS);
     assert_eq!(messages(&did, Srvid::LEADER).len(), 1);
     assert_eq!(messages(&did, Srvid::ELECTION), []);
