@@ -91,10 +91,41 @@ pub struct Sample {
     pub p99: Duration,
     /// Processor time of the daemon per operation.
     pub daemon_cpu: Duration,
+    /// Share of one processor that the daemon took.
+    pub daemon_share: f64,
     /// Share of one processor that the load took.
     pub load_share: f64,
+    /// Share of the time that the daemon was ready and others had the processors.
+    pub daemon_waits: f64,
+    /// The same for the load.
+    pub load_waits: f64,
+    /// Longest time without any answer.
+    pub silence: Duration,
     /// System calls of the daemon per operation, from a separate run (not for attach).
     pub calls: Option<f64>,
+}
+
+impl Sample {
+    /// One under the load of short controls, for tests of what is made of samples.
+    #[cfg(test)]
+    pub(crate) const fn example(kind: Kind, clients: usize, round: usize, rate: f64) -> Self {
+        Self {
+            kind,
+            load: Load::Control,
+            clients,
+            round,
+            rate,
+            p50: Duration::from_micros(5),
+            p99: Duration::from_micros(9),
+            daemon_cpu: Duration::from_micros(4),
+            daemon_share: 0.9,
+            load_share: 0.5,
+            daemon_waits: 0.0,
+            load_waits: 0.0,
+            silence: Duration::from_millis(2),
+            calls: None,
+        }
+    }
 }
 
 /// Starts the daemons, measures, stops them.
@@ -161,9 +192,9 @@ fn measure(
         crowd.run(Until::Elapsed(options.warm_up))?;
         Until::Elapsed(options.duration)
     };
-    let before = daemon.cpu()?;
+    let before = daemon.usage()?;
     let measured = crowd.run(until)?;
-    let cpu = daemon.cpu()?.saturating_sub(before);
+    let usage = daemon.usage()?.since(before);
     let calls = if load == Load::Attach || round > 0 {
         None
     } else {
@@ -179,8 +210,12 @@ fn measure(
         rate: operations / wall,
         p50: measured.percentile(0.5),
         p99: measured.percentile(0.99),
-        daemon_cpu: cpu.div_f64(operations),
-        load_share: measured.load_cpu.as_secs_f64() / wall,
+        daemon_cpu: usage.busy.div_f64(operations),
+        daemon_share: usage.busy.as_secs_f64() / wall,
+        load_share: measured.load.busy.as_secs_f64() / wall,
+        daemon_waits: usage.waiting.as_secs_f64() / wall,
+        load_waits: measured.load.waiting.as_secs_f64() / wall,
+        silence: measured.silence,
         calls,
     })
 }

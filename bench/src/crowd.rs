@@ -1,12 +1,13 @@
 //! A crowd of clients of one daemon in one thread: each has one request under way.
 //!
-//! Role: makes the load and takes the times. Many non-blocking connections hang on one epoll, so
-//! that the load costs less than the daemon it measures; its own processor time is reported.
+//! Role: makes the load and takes the times. All connections hang on one reactor of ours, which sends
+//! in batches, so that the load costs less than the daemon it measures; what it costs is reported.
 //! Invariants
 //! - Closed loop: a client sends its next request when the answer to the last one is in.
 //! - An answer that is not the expected one ends the run with an error: nothing wrong is counted.
 
-use std::io::{ErrorKind, Read, Write};
+use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,22 +18,21 @@ use ringmaster_protocol::{
     call::{CallFlags, CallId, ReqCall},
     control::ControlOpcode,
     control_packet::{ControlFlags, ReqControl},
-    header::{Frame, Framing, Transport},
+    header::{Framing, Transport},
     message::ReqMessage,
     text::Text,
 };
-use rustix::{
-    buffer::spare_capacity,
-    event::{Timespec, epoll},
-    fd::OwnedFd,
-    time::{ClockId, clock_gettime},
+use ringmaster_transport::{
+    frames::Assembly,
+    reactor::{AnyReactor, Event, Reactor, ReactorKind, Token, Wait},
 };
+
+use crate::node::Usage;
 
 /// Longest answer that is believed.
 const PACKET_MAX: u32 = 1 << 20;
 
-/// Bytes read at once from a connection: an answer is far smaller.
-const READ_LEN: usize = 16 * 1024;
+const FRAMING: Framing = Framing { transport: Transport::Local, packet_len_max: PACKET_MAX };
 
 /// Nothing at all happens for this long: the daemon hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -108,8 +108,10 @@ pub struct Measured {
     pub operations: u64,
     /// From the first request to the end.
     pub wall: Duration,
-    /// Processor time of the load's own thread.
-    pub load_cpu: Duration,
+    /// What the load's own thread has had.
+    pub load: Usage,
+    /// Longest time without any answer.
+    pub silence: Duration,
     /// Time from request to answer, nanoseconds, sorted.
     pub latencies_ns: Vec<u32>,
 }
@@ -132,9 +134,9 @@ impl Measured {
 }
 
 struct Connection {
-    stream: UnixStream,
+    token: Token,
     /// The beginning of an answer that has not come whole.
-    input: Vec<u8>,
+    input: Option<Assembly>,
     reqid: u32,
     sent_at: Instant,
     busy: bool,
@@ -145,13 +147,12 @@ pub struct Crowd {
     load: Load,
     records: Option<Records>,
     name: String,
-    epoll: OwnedFd,
+    reactor: AnyReactor,
     connections: Vec<Connection>,
+    numbers: HashMap<Token, usize>,
     started: Instant,
     /// Requests ever made: the next key, the next database's name.
     issued: u64,
-    buffer: Vec<u8>,
-    out: Vec<u8>,
 }
 
 impl Crowd {
@@ -168,61 +169,33 @@ impl Crowd {
         name: &str,
     ) -> Result<Self> {
         ensure!(load != Load::Call || records.is_some(), "calls need records");
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll")?;
         let mut crowd = Self {
             load,
             records,
             name: name.to_owned(),
-            epoll: poll,
+            reactor: AnyReactor::new(ReactorKind::Auto).context("cannot make a reactor")?,
             connections: Vec::with_capacity(clients),
+            numbers: HashMap::new(),
             started: Instant::now(),
             issued: 0,
-            buffer: vec![0; READ_LEN],
-            out: Vec::new(),
         };
         for number in 0..clients {
-            let stream = UnixStream::connect(socket)
+            let mut stream = UnixStream::connect(socket)
                 .with_context(|| format!("cannot connect to {}", socket.display()))?;
+            if load == Load::Message {
+                register(&mut stream, number)?;
+            }
+            let token = crowd.reactor.add_stream(stream.into()).context("cannot add a stream")?;
+            crowd.numbers.insert(token, number);
             crowd.connections.push(Connection {
-                stream,
-                input: Vec::new(),
+                token,
+                input: Some(Assembly::new(FRAMING)),
                 reqid: 0,
                 sent_at: crowd.started,
                 busy: false,
             });
-            if load == Load::Message {
-                crowd.register(number)?;
-            }
-            let stream = &crowd.connections[number].stream;
-            stream.set_nonblocking(true).context("a socket that does not block")?;
-            let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&crowd.epoll, stream, data, epoll::EventFlags::IN)
-                .context("cannot watch a socket")?;
         }
         Ok(crowd)
-    }
-
-    fn register(&mut self, number: usize) -> Result<()> {
-        let control = ReqControl {
-            opcode: ControlOpcode::REGISTER_SRVID.0,
-            srvid: srvid(number),
-            client_id: 0,
-            flags: ControlFlags::NONE,
-            data: b"",
-        };
-        self.write(number, Packet::ReqControl(control))?;
-        self.connections[number].busy = false;
-        let stream = &mut self.connections[number].stream;
-        stream.set_read_timeout(Some(SILENCE_MAX)).context("a socket takes a time-out")?;
-        let mut head = [0; 4];
-        stream.read_exact(&mut head).context("no answer to REGISTER_SRVID")?;
-        let mut packet = vec![0; u32::from_le_bytes(head).clamp(4, PACKET_MAX) as usize];
-        packet[..4].copy_from_slice(&head);
-        stream.read_exact(&mut packet[4..]).context("half an answer to REGISTER_SRVID")?;
-        match Packet::decode(&packet)?.1 {
-            Packet::ReplyControl(reply) if reply.status == 0 => Ok(()),
-            other => bail!("REGISTER_SRVID was answered by {other:?}"),
-        }
     }
 
     /// Runs until `until`; may be called again, and goes on where it was.
@@ -230,7 +203,7 @@ impl Crowd {
     /// # Errors
     /// The daemon closes a connection, gives a wrong answer or none.
     pub fn run(&mut self, until: Until) -> Result<Measured> {
-        let (begun, cpu) = (Instant::now(), thread_cpu());
+        let (begun, before) = (Instant::now(), Usage::of_this_thread());
         let (deadline, operations) = match until {
             Until::Elapsed(time) => (Some(begun + time), u64::MAX),
             Until::Operations(count) => (None, count),
@@ -243,19 +216,24 @@ impl Crowd {
                 left -= 1;
             }
         }
-        let mut ready = Vec::with_capacity(256);
-        let silence = Timespec::try_from(SILENCE_MAX).context("a time-out")?;
+        let mut events = Vec::new();
+        let mut heard = begun;
         while measured.operations < operations && deadline.is_none_or(|end| Instant::now() < end) {
-            ready.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut ready), Some(&silence)) {
-                Ok(0) => bail!("no answer for {SILENCE_MAX:?}"),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("cannot wait for answers"),
+            self.reactor
+                .turn(Wait::Until(SILENCE_MAX), &mut events)
+                .context("the load's reactor")?;
+            let now = Instant::now();
+            ensure!(
+                !events.is_empty() || now - heard < SILENCE_MAX,
+                "no answer for {SILENCE_MAX:?}"
+            );
+            if !events.is_empty() {
+                measured.silence = measured.silence.max(now - heard);
+                heard = now;
             }
-            for event in &ready {
-                let event: &epoll::Event = event;
-                let number = usize::try_from(event.data.u64()).context("a connection's number")?;
-                for _ in 0..self.read(number, &mut measured)? {
+            for event in events.drain(..) {
+                let (number, answers) = self.event(event, &mut measured)?;
+                for _ in 0..answers {
                     if left > 0 {
                         self.send(number)?;
                         left -= 1;
@@ -264,48 +242,49 @@ impl Crowd {
             }
         }
         measured.wall = begun.elapsed();
-        measured.load_cpu = thread_cpu().saturating_sub(cpu);
+        measured.load = Usage::of_this_thread().since(before);
         measured.latencies_ns.sort_unstable();
         Ok(measured)
     }
 
-    /// Reads what has come; says how many answers that were.
-    fn read(&mut self, number: usize, measured: &mut Measured) -> Result<usize> {
-        let len = match self.connections[number].stream.read(&mut self.buffer) {
-            Ok(0) => bail!("the daemon closed connection {number}"),
-            Ok(len) => len,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                return Ok(0);
-            }
-            Err(error) => return Err(error).context("cannot read an answer"),
+    /// Takes what has happened; says on which connection how many answers have come.
+    fn event(&mut self, event: Event, measured: &mut Measured) -> Result<(usize, usize)> {
+        let (token, buffer) = match event {
+            Event::Data { token, buffer } => (token, buffer),
+            Event::Closed { error, .. } => bail!("the daemon closed a connection: {error:?}"),
+            _ => return Ok((0, 0)),
         };
-        let mut input = std::mem::take(&mut self.connections[number].input);
-        input.extend_from_slice(&self.buffer[..len]);
-        let framing = Framing { transport: Transport::Local, packet_len_max: PACKET_MAX };
-        let (mut used, mut answers) = (0, 0);
-        loop {
-            match framing.next_frame(&input[used..])? {
-                Frame::Packet { header, bytes } => {
-                    let packet = Packet::decode_body(&header, bytes)?;
-                    let latency = self.judge(number, header.envelope.reqid, &packet)?;
-                    let ns = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
-                    measured.latencies_ns.push(ns);
-                    measured.operations += 1;
-                    (used, answers) = (used + bytes.len(), answers + 1);
+        let number = *self.numbers.get(&token).context("a stream of nobody")?;
+        let mut input = self.connections[number].input.take().context("a connection's input")?;
+        let (mut answers, mut judged, mut garbage) = (0, Ok(()), None);
+        let this = &*self;
+        let fed = input.feed(
+            &buffer,
+            |header, bytes| {
+                let packet = Packet::decode_body(header, bytes).context("a broken answer");
+                let reqid = header.envelope.reqid;
+                match packet.and_then(|packet| this.judge(number, reqid, &packet)) {
+                    Ok(latency) => {
+                        let ns = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
+                        measured.latencies_ns.push(ns);
+                        answers += 1;
+                    }
+                    Err(error) => judged = Err(error),
                 }
-                Frame::Ignored { reason, .. } => bail!("the daemon sent garbage: {reason}"),
-                Frame::Incomplete { .. } => break,
-            }
-        }
-        input.drain(..used);
+            },
+            |reason| garbage = Some(reason),
+        );
+        self.reactor.recycle(buffer);
+        fed.context("the daemon's stream makes no sense")?;
+        judged?;
+        ensure!(garbage.is_none(), "the daemon sent garbage: {garbage:?}");
+        measured.operations += answers as u64;
         let connection = &mut self.connections[number];
-        connection.input = input;
+        connection.input = Some(input);
         if self.load != Load::Message && answers > 0 {
             connection.busy = false;
         }
-        Ok(answers)
+        Ok((number, answers))
     }
 
     /// The latency of an expected answer; an error for any other.
@@ -363,28 +342,51 @@ impl Crowd {
     fn write(&mut self, number: usize, packet: Packet<'_>) -> Result<()> {
         let connection = &mut self.connections[number];
         connection.reqid = connection.reqid.wrapping_add(1) & 0x7FFF_FFFF;
-        let envelope = Envelope {
-            generation: Generation(0),
-            // C answers controls and calls to "this node" too, but drops such messages.
-            destination: Destination::Node(NODE),
-            source: Destination::Unknown,
-            reqid: Reqid(connection.reqid),
-        };
-        self.out.clear();
-        packet.encode_into(&mut self.out, envelope, PacketStyle::Exact);
+        let envelope = envelope(Reqid(connection.reqid));
         connection.sent_at = Instant::now();
         connection.busy = true;
-        // A request is small and the last one has been read: it fits into the socket.
-        connection.stream.write_all(&self.out).context("cannot send a request")
+        let out = self.reactor.output(connection.token).context("a stream that is gone")?;
+        packet.encode_into(out, envelope, PacketStyle::Exact);
+        Ok(())
+    }
+}
+
+/// Before the connection becomes the reactor's.
+fn register(stream: &mut UnixStream, number: usize) -> Result<()> {
+    let control = ReqControl {
+        opcode: ControlOpcode::REGISTER_SRVID.0,
+        srvid: srvid(number),
+        client_id: 0,
+        flags: ControlFlags::NONE,
+        data: b"",
+    };
+    let mut out = Vec::new();
+    Packet::ReqControl(control).encode_into(&mut out, envelope(Reqid(0)), PacketStyle::Exact);
+    stream.write_all(&out).context("cannot send REGISTER_SRVID")?;
+    stream.set_read_timeout(Some(SILENCE_MAX)).context("a socket takes a time-out")?;
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).context("no answer to REGISTER_SRVID")?;
+    let mut packet = vec![0; u32::from_le_bytes(head).clamp(4, PACKET_MAX) as usize];
+    packet[..4].copy_from_slice(&head);
+    stream.read_exact(&mut packet[4..]).context("half an answer to REGISTER_SRVID")?;
+    match Packet::decode(&packet)?.1 {
+        Packet::ReplyControl(reply) if reply.status == 0 => Ok(()),
+        other => bail!("REGISTER_SRVID was answered by {other:?}"),
+    }
+}
+
+fn envelope(reqid: Reqid) -> Envelope {
+    Envelope {
+        generation: Generation(0),
+        // C answers controls and calls to "this node" too, but drops such messages.
+        destination: Destination::Node(NODE),
+        source: Destination::Unknown,
+        reqid,
     }
 }
 
 fn srvid(number: usize) -> Srvid {
     Srvid(SRVID_BASE + number as u64)
-}
-
-fn thread_cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]

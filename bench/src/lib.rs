@@ -13,3 +13,4 @@ pub mod compare;
 pub mod crowd;
 pub mod node;
 pub mod report;
+pub mod targets;

@@ -2,8 +2,8 @@
 //!
 //! Role: starts it (through `ringmaster_compat::cluster`), fills the records, reads the processor
 //! time of its processes and counts their system calls.
-//! Origin: `/proc/PID/task/TID/schedstat` (nanoseconds on a processor) is what utime and stime are
-//! scaled from, without their granularity of 10 ms.
+//! Origin: `/proc/PID/task/TID/schedstat` (nanoseconds on a processor, nanoseconds ready and without
+//! one) is what utime and stime are scaled from, without their granularity of 10 ms.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -62,6 +62,39 @@ impl Kind {
     }
 }
 
+/// What threads have had of the processors, and what they had to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// On a processor.
+    pub busy: Duration,
+    /// Ready to run, but others had the processors: the machine's fault, not the thread's.
+    pub waiting: Duration,
+}
+
+impl Usage {
+    /// Of the calling thread.
+    #[must_use]
+    pub fn of_this_thread() -> Self {
+        Self::of_task(Path::new("/proc/thread-self")).unwrap_or_default()
+    }
+
+    fn of_task(task: &Path) -> Option<Self> {
+        let text = fs::read_to_string(task.join("schedstat")).ok()?;
+        let mut numbers = text.split_whitespace().map_while(|number| number.parse().ok());
+        let (busy, waiting) = (numbers.next()?, numbers.next()?);
+        Some(Self { busy: Duration::from_nanos(busy), waiting: Duration::from_nanos(waiting) })
+    }
+
+    /// What has come since `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(before.busy),
+            waiting: self.waiting.saturating_sub(before.waiting),
+        }
+    }
+}
+
 /// A running daemon.
 pub struct Running {
     /// Which one.
@@ -104,15 +137,14 @@ impl Running {
     ///
     /// # Errors
     /// It runs no process.
-    pub fn cpu(&self) -> Result<Duration> {
+    pub fn usage(&self) -> Result<Usage> {
         let pids = self.pids();
         ensure!(!pids.is_empty(), "{} has ended", self.kind.name());
         let tasks = pids.iter().flat_map(|pid| tasks(*pid));
-        let nanos = tasks.filter_map(|task| {
-            let text = fs::read_to_string(task.join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
+        let sum = tasks.filter_map(|task| Usage::of_task(&task)).fold(Usage::default(), |a, b| {
+            Usage { busy: a.busy + b.busy, waiting: a.waiting + b.waiting }
         });
-        Ok(Duration::from_nanos(nanos.sum()))
+        Ok(sum)
     }
 
     /// Keeps all threads of the daemon on one processor.

@@ -40,6 +40,18 @@ impl Spread {
     }
 }
 
+/// Of each sample to the one of `base` in the same round.
+pub(crate) fn ratio<'a>(
+    samples: impl Iterator<Item = &'a Sample>,
+    base: impl Iterator<Item = &'a Sample> + Clone,
+    value: impl Fn(&Sample) -> f64,
+) -> Option<Spread> {
+    Spread::of(samples.filter_map(|sample| {
+        let base = base.clone().find(|base| base.round == sample.round)?;
+        (value(base) > 0.0).then(|| value(sample) / value(base))
+    }))
+}
+
 /// One daemon under one load from some number of clients.
 struct Line<'a> {
     load: Load,
@@ -56,10 +68,7 @@ impl Line<'_> {
     }
 
     fn ratio(&self, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        Spread::of(self.samples.iter().filter_map(|sample| {
-            let base = self.base.iter().find(|base| base.round == sample.round)?;
-            (value(base) > 0.0).then(|| value(sample) / value(base))
-        }))
+        ratio(self.samples.iter().copied(), self.base.iter().copied(), value)
     }
 
     fn calls(&self) -> Option<Spread> {
@@ -103,13 +112,14 @@ fn cpu_us(sample: &Sample) -> f64 {
     sample.daemon_cpu.as_secs_f64() * 1e6
 }
 
-/// A Markdown table.
+/// A Markdown table. Busy: share of a processor that the daemon and the load took; waiting: share of
+/// the time that they were ready and others had the processors; silence: longest of all rounds.
 #[must_use]
 pub fn table(samples: &[Sample]) -> String {
     let mut text = String::from(
         "| load | clients | daemon | rate/s (range) | rate / C | p50 µs | p99 µs | CPU µs/op | \
-         CPU / C | calls/op | load's CPU |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+         CPU / C | calls/op | busy | waiting | silence ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for line in lines(samples) {
         let median =
@@ -118,9 +128,11 @@ pub fn table(samples: &[Sample]) -> String {
         let or_none = |spread: Option<Spread>| {
             spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.2}", spread.median))
         };
+        let silence = line.spread(|sample| sample.silence.as_secs_f64() * 1e3);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.0} ({:.0}–{:.0}) | {} | {:.0} | {:.0} | {:.1} | {} | {} | {:.0} % |",
+            "| {} | {} | {} | {:.0} ({:.0}–{:.0}) | {} | {:.0} | {:.0} | {:.1} | {} | {} | \
+             {:.0} % + {:.0} % | {:.0} % + {:.0} % | {:.0} |",
             line.load.name(),
             line.clients,
             line.kind.name(),
@@ -133,7 +145,11 @@ pub fn table(samples: &[Sample]) -> String {
             median(cpu_us),
             or_none(line.ratio(cpu_us)),
             or_none(line.calls()),
+            median(|sample| sample.daemon_share) * 100.0,
             median(|sample| sample.load_share) * 100.0,
+            median(|sample| sample.daemon_waits) * 100.0,
+            median(|sample| sample.load_waits) * 100.0,
+            silence.map_or(0.0, |spread| spread.high),
         );
     }
     text
@@ -161,7 +177,11 @@ pub fn to_json(samples: &[Sample]) -> Value {
                 "daemon_cpu_us_per_operation": spread(line.spread(cpu_us)),
                 "daemon_cpu_ratio": spread(line.ratio(cpu_us)),
                 "system_calls_per_operation": spread(line.calls()),
+                "daemon_cpu_share": spread(line.spread(|sample| sample.daemon_share)),
                 "load_cpu_share": spread(line.spread(|sample| sample.load_share)),
+                "daemon_wait_share": spread(line.spread(|sample| sample.daemon_waits)),
+                "load_wait_share": spread(line.spread(|sample| sample.load_waits)),
+                "silence_ms": spread(line.spread(|sample| sample.silence.as_secs_f64() * 1e3)),
             })
         })
         .collect();
@@ -170,23 +190,10 @@ pub fn to_json(samples: &[Sample]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn sample(kind: Kind, round: usize, rate: f64) -> Sample {
-        Sample {
-            kind,
-            load: Load::Control,
-            clients: 16,
-            round,
-            rate,
-            p50: Duration::from_micros(5),
-            p99: Duration::from_micros(9),
-            daemon_cpu: Duration::from_micros(4),
-            load_share: 0.5,
-            calls: None,
-        }
+        Sample::example(kind, 16, round, rate)
     }
 
     #[test]

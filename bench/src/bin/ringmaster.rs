@@ -14,9 +14,12 @@ use ringmaster_bench::{
     compare::{Options, Sample, compare},
     crowd::Load,
     node::Kind,
-    report,
+    report, targets,
 };
 use ringmaster_compat::prerequisite;
+
+/// Exit status when `--targets` was given and one is missed or was not measured.
+const TARGET_MISSED: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -24,7 +27,8 @@ fn main() -> ExitCode {
         unreachable!("clap knows no other sub-command and requires one");
     };
     match run(bench) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(TARGET_MISSED),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -44,6 +48,12 @@ fn command() -> Command {
                 .long("pin")
                 .action(ArgAction::SetTrue)
                 .help("Daemons on processor 0, the load on processor 1"),
+        )
+        .arg(
+            Arg::new("targets")
+                .long("targets")
+                .action(ArgAction::SetTrue)
+                .help("Judge the figures by the project's targets; exit with 2 if one is missed"),
         )
         .arg(
             Arg::new("rounds")
@@ -107,11 +117,12 @@ fn options(matches: &ArgMatches) -> Result<Options> {
     Ok(options)
 }
 
-fn run(matches: &ArgMatches) -> Result<()> {
+/// `false`: a target was missed.
+fn run(matches: &ArgMatches) -> Result<bool> {
     let options = options(matches)?;
     if let Some(reason) = prerequisite::missing_for_c_cluster() {
         println!("skipped: {reason}");
-        return Ok(());
+        return Ok(true);
     }
     let ours = options.kinds.iter().any(|kind| *kind != Kind::C);
     ensure!(
@@ -122,7 +133,8 @@ fn run(matches: &ArgMatches) -> Result<()> {
     let samples = compare(&options, say)?;
     print!("{}", report::table(&samples));
     println!(
-        "\nMedians of {} interleaved rounds of {:?}; ratios are medians of the rounds' ratios.",
+        "\nMedians of {} interleaved rounds of {:?}; ratios are medians of the rounds' ratios. Busy and \
+         waiting (for a processor that others had): daemon + load.",
         options.rounds, options.duration
     );
     if samples.iter().all(|sample| sample.calls.is_none()) {
@@ -133,16 +145,27 @@ fn run(matches: &ArgMatches) -> Result<()> {
         std::fs::write(path, text + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    if !matches.get_flag("targets") {
+        return Ok(true);
+    }
+    let targets = targets::targets(&samples);
+    print!("\n{}", targets::table(&targets));
+    Ok(targets.iter().all(targets::Target::is_met))
 }
 
 fn say(sample: &Sample) {
     eprintln!(
-        "{} clients={} round={} {}: {:.0}/s",
+        "{} clients={} round={} {}: {:.0}/s, daemon busy {:.0} % waits {:.0} %, load busy {:.0} % \
+         waits {:.0} %, longest silence {} ms",
         sample.load.name(),
         sample.clients,
         sample.round,
         sample.kind.name(),
-        sample.rate
+        sample.rate,
+        sample.daemon_share * 100.0,
+        sample.daemon_waits * 100.0,
+        sample.load_share * 100.0,
+        sample.load_waits * 100.0,
+        sample.silence.as_millis(),
     );
 }
