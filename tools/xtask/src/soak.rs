@@ -79,6 +79,20 @@ const STEPS: &[Step] = &[
         keep: 60,
     },
     Step {
+        name: "reactor-stress",
+        about: "5 minutes per reactor: streams that come and go on few buffers, every byte checked",
+        cargo: "test --release -p ringmaster-transport --lib stress -- --nocapture --test-threads=1",
+        env: &[("RINGMASTER_SOAK_SECONDS", "300")],
+        keep: 12,
+    },
+    Step {
+        name: "node-bench",
+        about: "one node of ours beside one of C's, alone on the machine, judged by the targets",
+        cargo: "run --release -p ringmaster-bench --bin ringmaster -- bench --pin --targets --rounds 9",
+        env: &[],
+        keep: 90,
+    },
+    Step {
         name: "compat-c",
         about: "the C tool on the C daemon prints what is committed",
         cargo: "test --release -p ringmaster-compat --test cases -- --nocapture",
@@ -115,6 +129,12 @@ const NEEDS: &[(&str, &str)] = &[
     ("address-sanitizer", "+nightly --version"),
 ];
 
+/// Programs that a step starts and that its own command does not build.
+const STARTS: &[(&str, &str)] = &[(
+    "node-bench",
+    "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin",
+)];
+
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     if args.iter().any(|arg| arg == "--list") {
         for step in STEPS {
@@ -142,6 +162,11 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
             println!("skipped: cargo {missing} does not work here");
             writeln!(page, "\n## {}: skipped\n\n`cargo {missing}` does not work here.", step.name)?;
             continue;
+        }
+        if let Some((_, build)) = STARTS.iter().find(|(name, _)| *name == step.name)
+            && !suite::run(&mut step_command(build))?.ok
+        {
+            bail!("step {}: cargo {build} failed", step.name);
         }
         let mut command = step_command(&step.cargo.replace("SEED", &seed));
         command.env("RINGMASTER_REQUIRE_ALL", "1").envs(step.env.iter().copied());
