@@ -1,7 +1,8 @@
 //! Attaching a database: by clients, by other nodes, by a recovery, at the start.
 //!
 //! Invariants
-//! - One attach per name at a time; a second one waits and then finds the database.
+//! - One attach per name at a time; a second one waits and then finds the database, which every
+//!   shard knows by then: its client asks for the path next.
 //! - A database that is new here is announced to the others; a known one is not, so that the
 //!   announcements end.
 //!
@@ -80,10 +81,10 @@ fn judge(state: &State, call: &Call, name: &str, kind: DbFlags) -> Verdict {
         }
     }
     match state.database(DbId::from_name(name)) {
+        _ if state.attaching.contains(name) => Verdict::Busy,
         // Another name with the same hash, or another kind.
         Some(db) if db.name != name || !db.flags.contains(kind) => Verdict::Refused,
         Some(db) => Verdict::Known(db.id),
-        None if state.attaching.contains(name) => Verdict::Busy,
         None => Verdict::New,
     }
 }
@@ -153,9 +154,19 @@ pub(in crate::node) async fn open(
     frozen: bool,
 ) -> Result<DbId, String> {
     cx.state_mut().attaching.insert(name.to_owned());
+    let opened = open_and_publish(cx, name, kind, frozen).await;
+    cx.state_mut().attaching.remove(name);
+    opened
+}
+
+async fn open_and_publish(
+    cx: &NodeCx,
+    name: &str,
+    kind: DbFlags,
+    frozen: bool,
+) -> Result<DbId, String> {
     let ask = DataAsk::Attach { name: name.to_owned(), flags: kind, frozen };
     let outcome = cx.ask(Ask::Data(ask)).await;
-    cx.state_mut().attaching.remove(name);
     let (path, open_flags) = match outcome {
         Outcome::Attached { path, open_flags } => (path, open_flags),
         Outcome::Failed(reason) => return Err(reason),

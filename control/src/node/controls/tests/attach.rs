@@ -159,6 +159,19 @@ fn two_clients_that_attach_one_name_open_it_once() {
 }
 
 #[test]
+fn a_second_client_does_not_hear_of_a_database_before_the_shards_do() {
+    let mut cluster = Cluster::running(1);
+    hold_data(&mut cluster, 0, |data| matches!(data, DataAsk::SetGeneration(..)));
+    let first = cluster.send(0, &attach("locking.tdb"));
+    let second = cluster.send(0, &attach("locking.tdb"));
+    assert_eq!((cluster.reply(first), cluster.reply(second)), (None, None));
+    assert_eq!(cluster.release(0, &Outcome::Done), 1);
+    let answer = cluster.reply(first);
+    assert_eq!(answer.as_ref().map(|answer| answer.status), Some(0));
+    assert_eq!(cluster.reply(second), answer);
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_no_database() {
     let mut cluster = Cluster::running(2);
     fail_data(&mut cluster, 0, |data| matches!(data, DataAsk::Attach { .. }));
