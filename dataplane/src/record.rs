@@ -20,6 +20,7 @@ mod contract;
 mod counters;
 mod database;
 mod deferral;
+mod fetches;
 mod hot;
 mod migration;
 mod parking;
@@ -31,13 +32,13 @@ mod store_rule;
 mod tests;
 mod timers;
 mod update;
+pub mod vacuum;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use ringmaster_protocol::{
     DbId, Destination, Generation, Packet, Pnn, RequestHeader,
     database::{DbFlags, VnnMap},
-    hash::jenkins,
     record::RecordHeader,
 };
 
@@ -53,7 +54,7 @@ pub use update::CopyUpdate;
 
 use database::Database;
 use parking::{Locked, Origin, Parked, Work};
-use pending::PendingCall;
+use pending::{Asker, PendingCall};
 use timers::Timer;
 
 /// The record protocol of one shard.
@@ -214,11 +215,15 @@ impl RecordEngine {
     /// The lmaster of a key; this node before there is a map.
     #[must_use]
     pub fn lmaster(&self, key: &[u8]) -> Pnn {
-        let map = &self.vnn_map.map;
-        match u32::try_from(map.len()) {
-            Ok(len) if len > 0 => map[(jenkins(key) % len) as usize],
-            _ => self.pnn,
-        }
+        vacuum::lmaster_of(&self.vnn_map.map, key, self.pnn)
+    }
+
+    /// A recovery has replaced the database: read-only copies, and what was to be deleted, are void.
+    pub fn replaced(&mut self, id: DbId) {
+        self.forget_delegations(id);
+        let Some(db) = self.databases.get_mut(&id) else { return };
+        db.deletions.take();
+        db.fetches.forget();
     }
 
     /// A record packet from another node (or from this one, through the network's loop).
@@ -258,6 +263,8 @@ impl RecordEngine {
         let Some(db) = self.databases.get_mut(&id) else { return };
         let generation = db.generation;
         self.injected.extend(db.frozen.drain(..));
+        db.fetches.forget();
+        self.forget_calls(|call| call.db == id && call.asker == Asker::Vacuum);
         let mut resent = Vec::new();
         self.pending.replace_ids(
             |call| call.db == id,
@@ -271,19 +278,25 @@ impl RecordEngine {
         self.injected.extend(resent);
     }
 
-    /// A local client has gone: its calls go on in the cluster, their results are nobody's.
-    pub fn client_gone(&mut self, client: ClientId) {
+    /// Nobody waits for these any more: who waits behind them goes on.
+    fn forget_calls(&mut self, nobodys: impl Fn(&PendingCall) -> bool) {
         let mut orphaned = Vec::new();
         self.pending.retain(|call| {
-            let keep = call.client != client;
+            let keep = !nobodys(call);
             if !keep {
                 orphaned.push((call.db, call.key.clone()));
             }
             keep
         });
+        self.counters.pending_calls = self.pending.len() as u64;
         for (db, key) in orphaned {
             self.release_deferred_fetch(db, &key);
         }
+    }
+
+    /// A local client has gone: its calls go on in the cluster, their results are nobody's.
+    pub fn client_gone(&mut self, client: ClientId) {
+        self.forget_calls(|call| call.asker.is(client));
         let of_client = |parked: &Parked| matches!(parked.origin, Origin::Client { client: owner, .. } if owner == client);
         self.injected.retain(|parked| !of_client(parked));
         for db in self.databases.values_mut() {

@@ -12,7 +12,7 @@ use ringmaster_protocol::{
 use super::{
     ClientId, Context, FetchError, Locked, NodeEnvelope, Origin, Output, Parked, RecordEngine,
     RecordStore, Work,
-    pending::PendingCall,
+    pending::{Asker, PendingCall},
     store_rule::{StoreDecision, decide},
 };
 
@@ -22,6 +22,10 @@ pub(super) struct Wanted {
     pub(super) flags: CallFlags,
     pub(super) callid: CallId,
 }
+
+/// As many calls are under way as can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
 
 /// What the read-only flags of a record ask for before it can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,25 +108,29 @@ impl RecordEngine {
             self.counters.latency.add(0.0);
             return Ok(());
         }
-        self.ask_cluster(cx, client, reqid, call, wanted, strip_header, header.dmaster);
+        let asker = Asker::Client { client, reqid };
+        if self.ask_cluster(cx, asker, call, wanted, strip_header, header.dmaster).is_err() {
+            // The shard has stopped reading from clients long before; hold this one back.
+            self.injected.push_back(park(origin, call));
+        }
         Ok(())
     }
 
-    /// Sends a client's call to the node that should have the record.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one call")]
-    fn ask_cluster<S: RecordStore, O: Output>(
+    /// Sends a call to the node that should have the record.
+    ///
+    /// # Errors
+    /// When as many calls are under way as can be.
+    pub(super) fn ask_cluster<S: RecordStore, O: Output>(
         &mut self,
         cx: &mut Context<'_, S, O>,
-        client: ClientId,
-        client_reqid: Reqid,
+        asker: Asker,
         call: &ReqCall<'_>,
         wanted: Wanted,
         strip_header: bool,
         dmaster: Dmaster,
-    ) {
+    ) -> Result<(), Full> {
         let pending = PendingCall {
-            client,
-            client_reqid,
+            asker,
             db: call.db,
             flags: wanted.flags,
             callid: wanted.callid,
@@ -132,12 +140,7 @@ impl RecordEngine {
             calldata: call.calldata.into(),
             started: cx.now,
         };
-        let Ok(reqid) = self.pending.insert(pending) else {
-            // Full: the shard has stopped reading from clients long before; hold this one back.
-            let origin = Origin::Client { client, reqid: client_reqid };
-            self.injected.push_back(park(origin, call));
-            return;
-        };
+        let Ok(reqid) = self.pending.insert(pending) else { return Err(Full) };
         self.counters.pending_calls = self.pending.len() as u64;
         let request = ReqCall { flags: wanted.flags, callid: wanted.callid, hopcount: 0, ..*call };
         // A dmaster that is no node: nobody answers, and the next recovery resends (as in C).
@@ -147,6 +150,7 @@ impl RecordEngine {
         if self.tunables.fetch_collapse {
             self.open_deferred_fetch(cx.now, call.db, call.key);
         }
+        Ok(())
     }
 
     /// A call from another node, or of our own sent again after a recovery.
@@ -269,10 +273,22 @@ impl RecordEngine {
 
     /// An error from another node: the client hears nothing, as in C; a recovery resends the call.
     pub(super) fn reply_error(&mut self, reqid: Reqid) {
-        if let Some(pending) = self.pending.get(reqid) {
-            let (db, key) = (pending.db, pending.key.clone());
-            self.release_deferred_fetch(db, &key);
+        let Some(pending) = self.pending.get(reqid) else { return };
+        let (asker, db, key) = (pending.asker, pending.db, pending.key.clone());
+        self.release_deferred_fetch(db, &key);
+        if asker == Asker::Vacuum {
+            self.pending.remove(reqid);
+            self.counters.pending_calls = self.pending.len() as u64;
+            self.fetch_ended(db);
         }
+    }
+
+    /// A fetch for vacuuming has come to its end: the next one may start.
+    fn fetch_ended(&mut self, id: DbId) {
+        if let Some(db) = self.databases.get_mut(&id) {
+            db.fetches.ended();
+        }
+        self.wake_fetches(id);
     }
 
     /// Answers the client of a call of ours with what stands in `self.reply`.
@@ -283,8 +299,13 @@ impl RecordEngine {
         status: i32,
     ) {
         let Some(pending) = self.pending.remove(reqid) else { return };
-        let skip = if pending.strip_header { self.reply.len().min(24) } else { 0 };
-        cx.out.reply_client(pending.client, pending.client_reqid, status, &self.reply[skip..]);
+        match pending.asker {
+            Asker::Client { client, reqid } => {
+                let skip = if pending.strip_header { self.reply.len().min(24) } else { 0 };
+                cx.out.reply_client(client, reqid, status, &self.reply[skip..]);
+            }
+            Asker::Vacuum => self.fetch_ended(pending.db),
+        }
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of one call")]
         self.counters.latency.add((cx.now.0.saturating_sub(pending.started.0)) as f64);
         self.counters.pending_calls = self.pending.len() as u64;
@@ -346,7 +367,7 @@ impl RecordEngine {
     /// Whether a recovery has brought a new map, and not yet the records that go with it. Being
     /// lmaster by that map proves nothing: the record may be at its dmaster, with a client writing.
     /// The thaw of that recovery is certain to come.
-    fn is_between_epochs(&self, db: DbId) -> bool {
+    pub(super) fn is_between_epochs(&self, db: DbId) -> bool {
         self.databases
             .get(&db)
             .is_some_and(|db| db.is_volatile() && db.generation != self.vnn_map.generation)

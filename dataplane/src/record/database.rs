@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ringmaster_protocol::{Generation, database::DbFlags, hash::jenkins, record::RecordHeader};
 
-use super::{Latency, Millis, Parked, hot::MigrationCounts, readonly::Revoke};
+use super::{Latency, Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke};
 
 /// Keys scheduled for deletion that are kept; more wait for a full vacuum run to find them.
 const DELETIONS_MAX: usize = 1_000_000;
@@ -73,6 +73,7 @@ pub(super) struct Database {
     pub(super) delegates: BTreeMap<Box<[u8]>, Vec<ringmaster_protocol::Pnn>>,
     pub(super) sticky: Queues<Sticky>,
     pub(super) deletions: DeleteQueue,
+    pub(super) fetches: FetchQueue,
     pub(super) migrations: MigrationCounts,
     pub(super) statistics: DbStatistics,
 }
@@ -91,6 +92,7 @@ impl Database {
             delegates: BTreeMap::new(),
             sticky: BTreeMap::new(),
             deletions: DeleteQueue::default(),
+            fetches: FetchQueue::default(),
             migrations: MigrationCounts::default(),
             statistics: DbStatistics::default(),
         }

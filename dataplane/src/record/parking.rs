@@ -76,6 +76,10 @@ pub(super) enum Work {
         status: i32,
         data: Box<[u8]>,
     },
+    /// Records to be fetched for vacuuming.
+    Fetches {
+        db: DbId,
+    },
     /// A revoke whose updates are done.
     FinishRevoke {
         db: DbId,
@@ -86,7 +90,7 @@ pub(super) enum Work {
 impl Work {
     /// Work that has to come to its end whatever has become of the epoch.
     pub(super) const fn outlives_epoch(&self) -> bool {
-        matches!(self, Self::FinishRevoke { .. } | Self::UpdateCopy { .. })
+        matches!(self, Self::FinishRevoke { .. } | Self::UpdateCopy { .. } | Self::Fetches { .. })
     }
 }
 
@@ -169,6 +173,7 @@ impl RecordEngine {
                 self.update_copy(cx, token, &update);
             }
             (Work::ReplyCall { .. } | Work::UpdateCopy { .. }, Origin::Client { .. }) => {}
+            (Work::Fetches { db }, _) => self.start_fetches(cx, db),
             (Work::FinishRevoke { db, key }, _) => self.finish_revoke(cx, db, &key),
         }
     }

@@ -12,11 +12,25 @@ use ringmaster_protocol::{
 
 use super::{ClientId, Millis, Work};
 
-/// A client's call that another node has to answer.
+/// On whose behalf the cluster is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A local client, who called it so.
+    Client { client: ClientId, reqid: Reqid },
+    /// This node as lmaster, which wants to delete the record.
+    Vacuum,
+}
+
+impl Asker {
+    pub(super) fn is(self, client: ClientId) -> bool {
+        matches!(self, Self::Client { client: known, .. } if known == client)
+    }
+}
+
+/// A call that another node has to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PendingCall {
-    pub(super) client: ClientId,
-    pub(super) client_reqid: Reqid,
+    pub(super) asker: Asker,
     pub(super) db: DbId,
     pub(super) flags: CallFlags,
     /// What is asked of the cluster; may be more than the client asked for.

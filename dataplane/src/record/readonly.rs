@@ -152,7 +152,7 @@ impl RecordEngine {
         }
     }
 
-    const fn own_origin(&self) -> Origin {
+    pub(super) const fn own_origin(&self) -> Origin {
         let generation = self.vnn_map.generation;
         Origin::Node { node: self.pnn, reqid: Reqid::NONE, generation }
     }
@@ -329,8 +329,8 @@ impl RecordEngine {
         true
     }
 
-    /// A recovery has pushed the whole database: no copy is out any more.
-    pub fn forget_delegations(&mut self, id: DbId) {
+    /// A recovery has replaced the whole database: no copy is out any more.
+    pub(super) fn forget_delegations(&mut self, id: DbId) {
         let Some(db) = self.databases.get_mut(&id) else { return };
         db.delegates.clear();
         let revokes = std::mem::take(&mut db.revokes);

@@ -4,6 +4,7 @@ mod calls;
 mod increments;
 mod readonly;
 mod recovery;
+mod vacuum;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -122,8 +122,7 @@ impl Shard {
                 true
             }
             Order::Replaced(db) => {
-                self.engine.forget_delegations(db);
-                self.engine.take_delete_queue(db);
+                self.engine.replaced(db);
                 true
             }
             Order::TakeDeletions(db) => {

@@ -231,8 +231,7 @@ impl Sim {
         known.store.changed = true;
         known.invalid = false;
         known.generation = recovery.generation;
-        known.engine.forget_delegations(DB);
-        known.engine.take_delete_queue(DB);
+        known.engine.replaced(DB);
         known.engine.set_generation(DB, recovery.generation);
         self.carry_out(node);
     }
