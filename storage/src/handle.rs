@@ -35,7 +35,7 @@ use crate::engine::{AccessError, Engine, Policy};
 use crate::flags::Flags;
 use crate::format::{Layout, SEQNUM_OFFSET, VOLATILE_MAX_DEAD};
 use crate::freelist::MergeStep;
-use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, Wait};
+use crate::lock::{FileLocks, HandleLocks, LockError, LockKind, Locks, NoLocks, TryLock, Wait};
 use crate::mutex::MutexArea;
 use crate::open::{OpenOptions, recover_now, reopened};
 use crate::recovery::needs_recovery;
@@ -513,6 +513,19 @@ impl Handle {
     /// [`AccessError`].
     pub fn freelist_len(&mut self) -> Result<u32, AccessError> {
         self.engine().with_freelist(|engine| engine.freelist_len())
+    }
+
+    /// The same if nobody has the freelist; `None` if it is busy.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn try_freelist_len(&mut self) -> Result<Option<u32>, AccessError> {
+        if self.locks.lock_freelist(Wait::No)? == TryLock::Busy {
+            return Ok(None);
+        }
+        let length = self.engine().freelist_len();
+        self.locks.unlock_freelist()?;
+        length.map(Some)
     }
 
     /// One bounded step of merging free blocks; see [`Engine::merge_free_blocks`]. Holds chain 0

@@ -20,11 +20,7 @@ mod vacuum;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     thread::JoinHandle,
 };
 
@@ -42,7 +38,7 @@ use ringmaster_storage::{
     store::Store,
 };
 
-use self::recovery::Recovery;
+use self::{recovery::Recovery, vacuum::Round};
 
 /// Jobs that may wait for one database. Control sends the next one when the last has ended, apart
 /// from a thaw that overtakes a freeze in its wait.
@@ -91,13 +87,19 @@ pub enum Job {
     PushRecord(Vec<u8>),
     /// Delete records by the rules of TRY_DELETE_RECORDS.
     TryDelete(Vec<u8>),
-    /// A vacuum round of a cluster of this node alone.
-    Vacuum {
+    /// Start a vacuum round.
+    VacuumBegin {
         /// What was scheduled for deletion.
         scheduled: Vec<Scheduled>,
         /// Look for empty records in the whole file too.
         full: bool,
     },
+    /// Go on with it: decide about some records.
+    VacuumStep,
+    /// Delete records whose copies everybody has deleted.
+    VacuumDelete(Vec<u8>),
+    /// Merge free blocks if the freelist is as long as this (tunable `RepackLimit`; 0: never).
+    MergeFreeBlocks(u32),
     /// `__db_sequence_number__`.
     DbSeqnum,
     /// Count of changes in the TDB header.
@@ -196,8 +198,6 @@ impl Facts {
 /// The sender's side of a worker.
 pub struct Worker {
     jobs: mpsc::SyncSender<(u64, Order)>,
-    /// Orders that are queued: long work that may stop looks at it.
-    queued: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -226,14 +226,11 @@ impl Worker {
         report: impl Report,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
-        let queued = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&queued);
         let name = format!("db-{:08x}", facts.id.0);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let id = facts.id;
             match Bench::open(facts, &path, &options) {
-                Ok(mut bench) => {
-                    bench.queued = counted;
+                Ok(bench) => {
                     let database = Arc::clone(bench.handle.database());
                     let flags = TdbOpenFlags(bench.handle.flags().bits());
                     report.opened(id, Ok(Opened { database, flags }));
@@ -242,7 +239,7 @@ impl Worker {
                 Err(reason) => report.opened(id, Err(reason)),
             }
         })?;
-        Ok(Self { jobs, queued, thread: Some(thread) })
+        Ok(Self { jobs, thread: Some(thread) })
     }
 
     /// Queues a job; `number` comes back in [`Report::done`]. `false` when the worker is gone or
@@ -253,12 +250,7 @@ impl Worker {
     }
 
     fn send(&self, number: u64, order: Order) -> bool {
-        self.queued.fetch_add(1, Ordering::Relaxed);
-        let sent = self.jobs.try_send((number, order)).is_ok();
-        if !sent {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        sent
+        self.jobs.try_send((number, order)).is_ok()
     }
 
     /// A new map of lmasters.
@@ -278,7 +270,6 @@ impl Worker {
 fn serve(mut bench: Bench, inbox: &mpsc::Receiver<(u64, Order)>, report: &impl Report) {
     let id = bench.facts.id;
     while let Ok((number, order)) = inbox.recv() {
-        bench.queued.fetch_sub(1, Ordering::Relaxed);
         match order {
             Order::End => return,
             Order::Lmasters(lmasters) => bench.facts.lmasters = lmasters,
@@ -299,7 +290,7 @@ struct Bench {
     handle: Handle,
     frozen: bool,
     recovery: Option<Recovery>,
-    queued: Arc<AtomicUsize>,
+    round: Option<Round>,
 }
 
 impl Bench {
@@ -316,7 +307,7 @@ impl Bench {
                 failed(&format!("{error}; restore it from a backup (`ctdb restoredb`)"))
             })?;
         }
-        Ok(Self { facts, handle, frozen: false, recovery: None, queued: Arc::default() })
+        Ok(Self { facts, handle, frozen: false, recovery: None, round: None })
     }
 
     fn run(&mut self, job: Job, mut send: impl FnMut(Sent)) -> Outcome {
@@ -345,7 +336,13 @@ impl Bench {
                 Ok(kept) => Outcome::Bytes(kept),
                 Err(reason) => Outcome::Failed(reason),
             },
-            Job::Vacuum { scheduled, full } => done(self.vacuum(scheduled, full)),
+            Job::VacuumBegin { scheduled, full } => done(self.vacuum_begin(scheduled, full)),
+            Job::VacuumStep => match self.vacuum_step() {
+                Ok(step) => Outcome::Vacuumed(step),
+                Err(reason) => Outcome::Failed(reason),
+            },
+            Job::VacuumDelete(buffer) => count(self.vacuum_delete(&buffer)),
+            Job::MergeFreeBlocks(limit) => count(self.merge_free_blocks(limit)),
             Job::DbSeqnum => seqnum(self.db_seqnum()),
             Job::TdbSeqnum => seqnum(
                 self.handle.database().seqnum().map(u64::from).map_err(|error| error.to_string()),
@@ -365,6 +362,7 @@ impl Bench {
     }
 
     fn freeze(&mut self) -> Result<(), String> {
+        self.round = None;
         if self.frozen {
             return Ok(());
         }

@@ -134,7 +134,7 @@ async fn families<'a>(
     let control = persistent::answer(cx, call, control).await?;
     let control = recovery::answer(cx, call, control).await?;
     let control = transactions::answer(cx, call, control).await?;
-    let control = vacuum::answer(cx, control).await?;
+    let control = vacuum::answer(cx, call, control).await?;
     let control = membership::answer(cx, control).await?;
     let control = daemon::answer(cx, control).await?;
     let control = statistics::answer(cx, control).await?;

@@ -56,6 +56,9 @@ pub struct State {
     pub recovery_mode: RecMode,
     /// lmasters and generation.
     pub vnn_map: VnnMap,
+    /// Nodes that were active in this generation and are, or have been, so no longer. What they had is
+    /// theirs until a recovery.
+    pub departed: BTreeSet<Pnn>,
     /// All nodes, by their numbers, with the flags this node sees.
     pub nodes: Vec<NodeEntry>,
     /// What this node may be.
@@ -260,6 +263,8 @@ pub struct Counters {
     pub pending_childwrite_calls: u32,
     /// Their duration.
     pub childwrite_latency: LatencyCounter,
+    /// Duration of vacuum rounds, in seconds.
+    pub vacuum_latency: BTreeMap<DbId, LatencyCounter>,
     /// Last reset.
     pub statistics_start: Timeval,
 }
@@ -280,6 +285,7 @@ impl State {
             run_state: RunState::Unknown,
             recovery_mode: RecMode::Active,
             vnn_map: VnnMap { generation: Generation::INVALID, map },
+            departed: BTreeSet::new(),
             nodes,
             capabilities: Capabilities::DEFAULT,
             tunables,
@@ -384,6 +390,23 @@ impl State {
     pub const fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+
+    /// Sets the flags of another node as this one sees them; returns those it had. `None`: it is not
+    /// in the list.
+    pub fn set_flags(&mut self, pnn: Pnn, flags: NodeFlags) -> Option<NodeFlags> {
+        let node = self.nodes.iter_mut().find(|node| node.pnn == pnn)?;
+        let old = std::mem::replace(&mut node.flags, flags);
+        if !old.intersects(NodeFlags::INACTIVE) && flags.intersects(NodeFlags::INACTIVE) {
+            self.departed.insert(pnn);
+        }
+        Some(old)
+    }
+
+    /// A recovery's map: a new generation of members.
+    pub fn set_vnn_map(&mut self, map: VnnMap) {
+        self.vnn_map = map;
+        self.departed.clear();
     }
 
     /// Sets or clears flags of this node itself.

@@ -170,27 +170,42 @@ pub enum DataAsk {
     },
     /// A commit is open (calls of other nodes are not migrated) or over. Outcome: Done.
     CommitActive(DbId, bool),
-    /// Deletes records by the rules of TRY_DELETE_RECORDS. Outcome: Records (those not deleted).
+    /// Deletes records by the rules of TRY_DELETE_RECORDS. Outcome: Bytes (those not deleted).
     TryDelete {
         /// Which.
         db: DbId,
         /// A `ctdb_rec_buffer`.
         buffer: Vec<u8>,
     },
-    /// Migrates the keys of a buffer here, for vacuuming. Outcome: Done.
+    /// Migrates the keys of a buffer here, for vacuuming; a few at a time, from now on. Outcome:
+    /// Done.
     VacuumFetch {
         /// Which.
         db: DbId,
         /// A `ctdb_rec_buffer`.
         buffer: Vec<u8>,
     },
-    /// One vacuum round. Outcome: Done or Failed.
-    Vacuum {
+    /// Starts a vacuum round: takes what is scheduled for deletion. Outcome: Done or Failed.
+    VacuumBegin {
         /// Which.
         db: DbId,
         /// Look at every record, not only at scheduled ones.
         full: bool,
     },
+    /// Goes on with the round: decides about some records, and deletes those that nobody has to be
+    /// asked about. A freeze ends the round. Outcome: Vacuumed or Failed.
+    VacuumStep(DbId),
+    /// Deletes records whose copies every other node has deleted, unless they have changed. Outcome:
+    /// Count or Failed.
+    VacuumDelete {
+        /// Which.
+        db: DbId,
+        /// A `ctdb_rec_buffer`.
+        buffer: Vec<u8>,
+    },
+    /// What C repacks a file for, without locking it: merges free blocks that lie side by side, if
+    /// the freelist has this length (tunable `RepackLimit`; 0: never). Outcome: Count or Failed.
+    MergeFreeBlocks(DbId, u32),
     /// Sends this node's records of a traverse, one TRAVERSE_DATA control each, to the origin, and
     /// the end marker. A [`Forget`](crate::plane::Action::Forget) ends it early, without marker.
     /// Outcome: Count.
@@ -219,7 +234,8 @@ pub enum DataAsk {
     },
     /// Counters of all shards, added up; the plane fills in what it owns. Outcome: Statistics.
     Statistics,
-    /// Counters of one database, encoded as the reply of GET_DB_STATISTICS. Outcome: Bytes.
+    /// Counters of one database, encoded as the reply of GET_DB_STATISTICS; the plane fills in the
+    /// latency of vacuum rounds. Outcome: Bytes.
     DbStatistics(DbId),
     /// Zeroes all counters. Outcome: Done.
     ResetStatistics,
@@ -253,6 +269,20 @@ pub struct ScriptRun {
     pub timeout_s: u32,
 }
 
+/// What a step of a vacuum round has found to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VacuumStep {
+    /// Records that these lmasters have to fetch (payload of VACUUM_FETCH).
+    pub fetch: Vec<(Pnn, Vec<u8>)>,
+    /// Records that every other node has to delete its copy of first (payload of
+    /// TRY_DELETE_RECORDS).
+    pub delete: Option<Vec<u8>>,
+    /// Records that have been deleted.
+    pub deleted: u32,
+    /// The round is not over.
+    pub more: bool,
+}
+
 /// What came of an ask.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -270,6 +300,8 @@ pub enum Outcome {
     Bytes(Vec<u8>),
     /// Counters.
     Statistics(Box<Statistics>),
+    /// A step of a vacuum round.
+    Vacuumed(VacuumStep),
     /// The database is open.
     Attached {
         /// Its file.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ringmaster_protocol::{Generation, database::DbFlags, hash::jenkins, record::RecordHeader};
 
-use super::{Latency, Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke};
+use super::{Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke};
 
 /// Keys scheduled for deletion that are kept; more wait for a full vacuum run to find them.
 const DELETIONS_MAX: usize = 1_000_000;
@@ -29,8 +29,6 @@ pub struct DbStatistics {
     pub hop_count_bucket: [u32; 16],
     /// Hottest keys, ascending by count, at most ten.
     pub hot_keys: Vec<HotKey>,
-    /// Duration of vacuum rounds, in milliseconds.
-    pub vacuum: Latency,
 }
 
 /// Packets held back per key.

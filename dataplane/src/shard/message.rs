@@ -187,6 +187,8 @@ pub enum Order {
     TakeDeletions(DbId),
     /// A transaction commit is open or over.
     CommitActive(DbId, bool),
+    /// Another node has records, whose lmaster this one is, for vacuuming (a `ctdb_rec_buffer`).
+    VacuumFetch(DbId, Arc<[u8]>),
     /// Another node calls read-only copies back; acknowledged when it has been done.
     UpdateCopies(Arc<CopyUpdates>),
     /// A change of who wants which messages.

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use ringmaster_protocol::{Packet, node::NodeFlags, process::RecMode, tunable::Tunable};
+use ringmaster_protocol::{
+    DbId, Decode, Packet, node::NodeFlags, process::RecMode, record::RecBuffer, tunable::Tunable,
+};
 use ringmaster_transport::reactor::{Reactor, ReactorError};
 
 use super::{
@@ -132,6 +134,7 @@ impl Shard {
                 }
                 true
             }
+            Order::VacuumFetch(db, buffer) => self.vacuum_fetch(db, &buffer),
             Order::CommitActive(db, active) => {
                 self.engine.set_commit_active(db, active);
                 true
@@ -153,6 +156,18 @@ impl Shard {
             Order::Barrier => true,
         };
         self.acknowledge(token, done);
+    }
+
+    /// Each shard takes what is its own.
+    fn vacuum_fetch(&mut self, db: DbId, buffer: &[u8]) -> bool {
+        let Ok(buffer) = RecBuffer::from_bytes(buffer) else { return false };
+        let mut known = self.store.knows(db);
+        for record in &buffer {
+            if self.owner(db, record.key) == self.id {
+                known &= self.engine.vacuum_fetch(db, record.key);
+            }
+        }
+        known
     }
 
     fn change_registry(&mut self, change: RegistryChange) -> bool {

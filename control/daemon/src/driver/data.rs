@@ -81,7 +81,11 @@ impl Driver {
                 let update = Arc::new(CopyUpdates { db, generation, buffer });
                 self.order_done(token, move || Order::UpdateCopies(Arc::clone(&update)));
             }
-            DataAsk::Vacuum { db, full } => self.vacuum(token, db, full),
+            DataAsk::VacuumFetch { db, buffer } => {
+                let buffer: Arc<[u8]> = buffer.into();
+                self.order_done(token, move || Order::VacuumFetch(db, Arc::clone(&buffer)));
+            }
+            DataAsk::VacuumBegin { db, full } => self.vacuum(token, db, full),
             DataAsk::Statistics => self.gather(token, |_, parts| {
                 let mut total = Statistics::default();
                 statistics::add_up(&mut total, &parts);
@@ -114,6 +118,9 @@ impl Driver {
             DataAsk::UpdateRecords { db, buffer } => (db, worker::Job::Update(buffer)),
             DataAsk::PushRecord { db, buffer } => (db, worker::Job::PushRecord(buffer)),
             DataAsk::TryDelete { db, buffer } => (db, worker::Job::TryDelete(buffer)),
+            DataAsk::VacuumStep(db) => (db, worker::Job::VacuumStep),
+            DataAsk::VacuumDelete { db, buffer } => (db, worker::Job::VacuumDelete(buffer)),
+            DataAsk::MergeFreeBlocks(db, limit) => (db, worker::Job::MergeFreeBlocks(limit)),
             DataAsk::DbSeqnum(db) => (db, worker::Job::DbSeqnum),
             DataAsk::TdbSeqnum(db) => (db, worker::Job::TdbSeqnum),
             DataAsk::BumpTdbSeqnum(db) => (db, worker::Job::BumpTdbSeqnum),
@@ -269,21 +276,11 @@ impl Driver {
 
     /// A vacuum round: what the shards have scheduled goes to the worker.
     fn vacuum(&mut self, token: Token, db: DbId, full: bool) {
-        let alone = {
-            let cx = self.plane.cx();
-            let state = cx.state();
-            state.vnn_map.map == [state.pnn()]
-        };
-        if !alone {
-            // Copies elsewhere would have to go first, or an old one wins the next recovery.
-            let why = "vacuuming needs every node's consent, and other nodes are not reached yet";
-            return self.outcome(token, Outcome::Failed(why.into()));
-        }
         self.shards.order(
             move || Order::TakeDeletions(db),
             move |driver: &mut Self, _| {
                 let scheduled = driver.deletions.remove(&db).unwrap_or_default();
-                driver.job(Job::Ask(token), db, worker::Job::Vacuum { scheduled, full });
+                driver.job(Job::Ask(token), db, worker::Job::VacuumBegin { scheduled, full });
             },
         );
     }
@@ -411,12 +408,10 @@ fn report_slow(db: DbId, report: tokio::sync::mpsc::Sender<Report>) -> tokio::ta
 fn db_statistics(db: DbId, shards: &[ShardStatistics]) -> Vec<u8> {
     let mut locks = ringmaster_dataplane::shard::store::LockCounters::default();
     let mut total = DbStatistics::default();
-    let mut vacuum = record::Latency::default();
     let mut hot: Vec<&record::HotKey> = Vec::new();
     let ours = shards.iter().flat_map(|shard| &shard.databases).filter(|(id, ..)| *id == db);
     for (_, more, records) in ours {
         statistics::add_locks(&mut locks, more);
-        statistics::add_latency(&mut vacuum, &records.vacuum);
         let saturated = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         total.ro_delegations += saturated(records.ro_delegations);
         total.ro_revokes += saturated(records.ro_revokes);
@@ -426,7 +421,6 @@ fn db_statistics(db: DbId, shards: &[ShardStatistics]) -> Vec<u8> {
         hot.extend(&records.hot_keys);
     }
     total.locks = statistics::lock_statistics(&locks);
-    total.vacuum_latency = statistics::latency_counter(&vacuum);
     // The hottest ten of all shards, used slots first and ascending, as C keeps them.
     hot.sort_by_key(|hot| hot.count);
     let hottest = hot.len().saturating_sub(total.hot_keys.len());

@@ -1,3 +1,5 @@
+mod vacuum;
+
 use std::{
     path::Path,
     sync::mpsc::{Receiver, Sender, channel},
@@ -245,38 +247,6 @@ fn a_pushed_record_is_stored_and_marked_as_having_moved() {
 }
 
 #[test]
-fn only_records_that_are_nobodys_here_are_deleted() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
-    let key_of = |lmaster: u32| {
-        (0_u32..)
-            .map(|number| format!("key-{number}").into_bytes())
-            .find(|key| ringmaster_protocol::hash::jenkins(key) % 2 == lmaster)
-            .unwrap()
-    };
-    let (ours, theirs) = (key_of(0), key_of(1));
-    for (key, rsn, dmaster, asked, kept) in [
-        (&theirs, 5, 1, 5, 0), // a copy of another node's tombstone
-        (&theirs, 6, 1, 5, 1), // newer than what was asked
-        (&theirs, 5, 0, 5, 1), // this node is dmaster
-        (&ours, 5, 1, 5, 1),   // this node is lmaster
-    ] {
-        put(&mut subject.handle, key, rsn, dmaster, b"");
-        let outcome = subject.run(Job::TryDelete(batch(&[(key, asked, 1, b"")]))).1;
-        let Outcome::Bytes(buffer) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(RecBuffer::from_bytes(&buffer).unwrap().count(), kept);
-        assert_eq!(subject.get(key).is_some(), kept == 1);
-        subject.handle.delete(key).unwrap();
-    }
-    let absent = subject.run(Job::TryDelete(batch(&[(&theirs, 1, 1, b"")]))).1;
-    assert!(matches!(absent, Outcome::Bytes(buffer) if buffer.len() == 8));
-    let short = RecData { reqid: 0, key: b"k", data: b"short" };
-    let mut builder = RecBufferBuilder::new(DB);
-    builder.push(&short);
-    assert!(matches!(subject.run(Job::TryDelete(builder.into_bytes())).1, Outcome::Failed(_)));
-}
-
-#[test]
 fn a_traverse_sends_this_nodes_records_and_an_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
@@ -346,37 +316,6 @@ fn a_broken_persistent_database_is_refused_with_the_remedy() {
     let outcome = results.recv_timeout(PATIENCE).unwrap().1.unwrap();
     let Outcome::Failed(reason) = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("w.tdb.0") && reason.contains("restoredb"), "{reason}");
-}
-
-#[test]
-fn vacuuming_deletes_what_is_empty_unchanged_and_nobody_elses() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
-    let scheduled = |key: &[u8], rsn| -> Scheduled { (key.into(), header(rsn, 0)) };
-    let round = |full| Job::Vacuum { scheduled: vec![scheduled(b"gone", 5)], full };
-    put(&mut subject.handle, b"gone", 5, 0, b"");
-    // Two nodes in the map: the other one may have an old copy.
-    assert!(matches!(subject.run(round(true)).1, Outcome::Failed(_)));
-    assert!(subject.get(b"gone").is_some());
-
-    subject.worker.set_lmasters([pnn(0)].into());
-    put(&mut subject.handle, b"data", 5, 0, b"x");
-    put(&mut subject.handle, b"again", 6, 0, b"");
-    put(&mut subject.handle, b"away", 5, 1, b"");
-    let keys: [&[u8]; 5] = [b"gone", b"data", b"again", b"away", b"absent"];
-    let list = keys.map(|key| scheduled(key, 5)).to_vec();
-    subject.done(Job::Vacuum { scheduled: list, full: false });
-    assert_eq!(subject.get(b"gone"), None);
-    for key in [&b"data"[..], b"again", b"away"] {
-        assert!(subject.get(key).is_some(), "{}", String::from_utf8_lossy(key));
-    }
-    // A full run finds the empty ones by itself.
-    subject.done(Job::Vacuum { scheduled: Vec::new(), full: true });
-    assert_eq!(subject.get(b"again"), None);
-    assert!(subject.get(b"data").is_some() && subject.get(b"away").is_some());
-
-    subject.done(Job::Freeze);
-    assert!(matches!(subject.run(round(false)).1, Outcome::Failed(_)));
 }
 
 #[test]

@@ -1,12 +1,10 @@
-//! UPDATE_RECORD of permanent databases, PUSH_RECORD and TRY_DELETE_RECORDS on this node's copy.
+//! UPDATE_RECORD of permanent databases, and PUSH_RECORD, on this node's copy.
 //!
-//! Origin: `docs/spec/cluster-semantics.md` 3.4, 4.3; `ctdb/server/ctdb_update_record.c`,
-//! `ctdb/server/ctdb_recover.c: delete_tdb_record`.
+//! Origin: `docs/spec/cluster-semantics.md` 4.3; `ctdb/server/ctdb_update_record.c`.
 
 use ringmaster_protocol::{
     Decode,
-    hash::jenkins,
-    record::{RECORD_HEADER_LEN, RecBuffer, RecBufferBuilder, RecData, RecordFlags, RecordHeader},
+    record::{RECORD_HEADER_LEN, RecBuffer, RecordFlags, RecordHeader},
 };
 use ringmaster_storage::{
     chain::StoreMode, lock::LockKind, ltdb::StoredRecord, transaction::TransactionError,
@@ -75,55 +73,5 @@ impl Bench {
         }
         let synced = self.handle.database().store().file().sync_data();
         synced.map_err(|error| format!("cannot sync a pushed record: {error}"))
-    }
-
-    /// Deletes what may go; returns a buffer of those that may not.
-    pub(super) fn try_delete(&mut self, buffer: &[u8]) -> Result<Vec<u8>, String> {
-        let buffer =
-            RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed list: {error}"))?;
-        let mut kept = RecBufferBuilder::new(buffer.db());
-        for record in &buffer {
-            if record.data.len() < RECORD_HEADER_LEN {
-                return Err("a record to delete is shorter than its header".into());
-            }
-            if !self.delete_one(&record)? {
-                kept.push(&record);
-            }
-        }
-        Ok(kept.into_bytes())
-    }
-
-    /// `false`: the record stays.
-    fn delete_one(&mut self, record: &RecData<'_>) -> Result<bool, String> {
-        let Some((header, data)) = record.split_header() else { return Ok(false) };
-        let lmasters = &self.facts.lmasters;
-        let lmaster = match u32::try_from(lmasters.len()) {
-            Ok(len) if len > 0 => lmasters[(jenkins(record.key) % len) as usize],
-            _ => self.facts.pnn,
-        };
-        if lmaster == self.facts.pnn || !data.is_empty() {
-            return Ok(false);
-        }
-        let pnn = self.facts.pnn;
-        let chain = self.handle.database().chain_of(record.key);
-        let failed = |error| format!("cannot delete a record: {error}");
-        let locked = self.handle.try_lock_chain(chain, LockKind::Write).map_err(failed)?;
-        let Some(mut locked) = locked else { return Ok(false) };
-        let mut value = Vec::new();
-        let known = locked.fetch_record(record.key, &mut value).map_err(failed)?;
-        let may_go = match known {
-            None => true, // absent, or too short to be a record
-            Some(known) => {
-                known.header.rsn <= header.rsn
-                    && !known.header.flags.intersects(RecordFlags::RO_ALL)
-                    && !header.flags.intersects(RecordFlags::RO_ALL)
-                    && !known.header.dmaster.is(pnn)
-            }
-        };
-        if may_go {
-            locked.delete(record.key).map_err(failed)?;
-        }
-        locked.unlock().map_err(failed)?;
-        Ok(may_go)
     }
 }

@@ -9,13 +9,12 @@ use ringmaster_protocol::{
     control::{ControlOpcode, ControlRequest},
     database::{DbFlags, DbSeqnum, TdbOpenFlags},
     process::{RecMode, RunState},
+    statistics::DbStatistics,
     tunable::Tunable,
-    wire::Encode,
+    wire::{Decode, Encode},
 };
 
-use super::answer::{
-    Call, broadcast_to_others, bytes, data, done, payload, publish, refused, success,
-};
+use super::answer::{Call, broadcast_to_others, data, done, payload, publish, refused, success};
 use crate::node::{
     Ask, NodeCx, Outcome, State,
     state::Database,
@@ -78,6 +77,7 @@ async fn detach_here(cx: &NodeCx, id: DbId) -> ControlAnswer {
     {
         let mut state = cx.state_mut();
         state.databases.retain(|db| db.id != id);
+        state.counters.vacuum_latency.remove(&id);
         state.traverses.retain(|_, traverse| traverse.db != id);
         for traverse in state.local_traverses.values_mut().filter(|traverse| traverse.db == id) {
             traverse.killed = true;
@@ -218,8 +218,11 @@ async fn db_statistics(cx: &NodeCx, id: DbId) -> ControlAnswer {
     if cx.state().database(id).is_none() {
         return refused();
     }
-    match cx.ask(Ask::Data(DataAsk::DbStatistics(id))).await {
-        Outcome::Bytes(statistics) => bytes(statistics),
-        _ => refused(),
-    }
+    let Outcome::Bytes(counted) = cx.ask(Ask::Data(DataAsk::DbStatistics(id))).await else {
+        return refused();
+    };
+    let Ok(counted) = DbStatistics::from_bytes(&counted) else { return refused() };
+    let latencies = &cx.state().counters.vacuum_latency;
+    let vacuum_latency = latencies.get(&id).copied().unwrap_or_default();
+    payload(&DbStatistics { vacuum_latency, ..counted })
 }

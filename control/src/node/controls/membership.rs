@@ -81,13 +81,12 @@ async fn modify_flags(cx: &NodeCx, change: NodeFlagChange) -> ControlAnswer {
             return done();
         }
         let starting = state.run_state <= RunState::Startup;
-        let node = state.nodes.iter_mut().find(|node| node.pnn == change.pnn);
-        let Some(node) = node else { return refused() };
-        if node.flags.intersects(NodeFlags::DISCONNECTED) {
+        let Some(old) = state.flags_of(change.pnn) else { return refused() };
+        if old.intersects(NodeFlags::DISCONNECTED) {
             return done();
         }
         let flags = change.new_flags.without(NodeFlags::DISCONNECTED);
-        let old = std::mem::replace(&mut node.flags, flags);
+        state.set_flags(change.pnn, flags);
         if old != flags && flags.is_empty() && starting {
             tracing::info!(pnn = %change.pnn, "a node has become healthy; recovering for the start");
             state.recovery_mode = RecMode::Active;
@@ -169,10 +168,10 @@ pub fn node_gone(cx: &NodeCx, pnn: Pnn) {
 fn seen_flags(cx: &NodeCx, pnn: Pnn, change: impl Fn(NodeFlags) -> NodeFlags) {
     let changed = {
         let mut state = cx.state_mut();
-        let node = state.nodes.iter_mut().find(|node| node.pnn == pnn);
-        node.is_some_and(|node| {
-            let flags = change(node.flags);
-            std::mem::replace(&mut node.flags, flags) != flags
+        state.flags_of(pnn).is_some_and(|old| {
+            let flags = change(old);
+            state.set_flags(pnn, flags);
+            old != flags
         })
     };
     if changed {

@@ -51,7 +51,7 @@ async fn set_vnn_map(cx: &NodeCx, map: VnnMap) -> ControlAnswer {
     if cx.state().recovery_mode != RecMode::Active || cx.state().is_inactive() {
         return refused();
     }
-    cx.state_mut().vnn_map = map;
+    cx.state_mut().set_vnn_map(map);
     publish(cx).await;
     done()
 }

@@ -1,8 +1,9 @@
-//! When vacuum rounds run, and what they ask of other nodes.
+//! When vacuum rounds run, and the controls about them.
 //!
-//! Role: pacing (one round at a time on a node) and the controls; the rounds themselves are the
-//! data plane's. A round ends with a freeze: the records are the recovery's then.
+//! Role: pacing (one round at a time on a node) and answers; `round` is what a round does.
 //! Origin: `docs/spec/cluster-semantics.md` 3.2-3.4; `ctdb/server/ctdb_vacuum.c`.
+
+mod round;
 
 use std::ops::ControlFlow;
 
@@ -11,14 +12,12 @@ use ringmaster_protocol::{
     tunable::Tunable, wire::Encode,
 };
 
-use super::answer::{bytes, data, refused, success};
-use crate::{
-    node::{
-        Ask, NodeCx, Outcome, State,
-        state::FreezeState,
-        world::{ControlAnswer, DataAsk},
-    },
-    plane::first_of,
+use self::round::round;
+use super::answer::{Call, bytes, data, refused, success};
+use crate::node::{
+    Ask, NodeCx, Outcome, State,
+    state::{Database, FreezeState},
+    world::{ControlAnswer, DataAsk},
 };
 
 /// A round that another one keeps from running is tried again after this long, in milliseconds.
@@ -26,6 +25,7 @@ const COLLISION_MS: u64 = 500;
 
 pub(super) async fn answer<'a>(
     cx: &NodeCx,
+    call: &Call,
     control: ControlRequest<'a>,
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
     ControlFlow::Break(match control {
@@ -35,18 +35,24 @@ pub(super) async fn answer<'a>(
             success(possible && round(cx, db, full_vacuum_run).await)
         }
         ControlRequest::VacuumFetch(keys) => {
-            let known = cx.state().database(keys.db()).is_some();
+            let meant = is_meant(&cx.state(), call, keys.db());
             let ask = DataAsk::VacuumFetch { db: keys.db(), buffer: keys.to_bytes() };
-            success(known && data(cx, ask).await)
+            success(meant && data(cx, ask).await)
         }
-        ControlRequest::TryDeleteRecords(records) => try_delete(cx, &records).await,
+        ControlRequest::TryDeleteRecords(records) => try_delete(cx, call, &records).await,
         other => return ControlFlow::Continue(other),
     })
 }
 
-async fn try_delete(cx: &NodeCx, records: &RecBuffer<'_>) -> ControlAnswer {
+/// The database is here, has tombstones at all, and whoever asks knows who is its lmaster: what was
+/// sent before a recovery is void (C obeys it).
+fn is_meant(state: &State, call: &Call, db: DbId) -> bool {
+    call.is_current(state) && state.database(db).is_some_and(Database::is_volatile)
+}
+
+async fn try_delete(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
     let db = records.db();
-    if cx.state().database(db).is_none() {
+    if !is_meant(&cx.state(), call, db) {
         return refused();
     }
     let ask = DataAsk::TryDelete { db, buffer: records.to_bytes() };
@@ -63,25 +69,9 @@ fn possible(state: &State, id: DbId) -> bool {
         && state.database(id).is_some_and(|db| db.is_volatile() && db.freeze == FreezeState::None)
 }
 
-/// One round; `false` if it failed, took too long, or was ended by a freeze.
-async fn round(cx: &NodeCx, db: DbId, full: bool) -> bool {
-    let deadline = {
-        let mut state = cx.state_mut();
-        state.vacuuming = true;
-        cx.now().plus_seconds(state.tunable(Tunable::VacuumMaxRunTime))
-    };
-    let ask = cx.ask(Ask::Data(DataAsk::Vacuum { db, full }));
-    let frozen = |state: &State| state.databases.iter().any(|db| db.freeze != FreezeState::None);
-    let gone = move |state: &State| state.database(db).is_none();
-    let ended = cx.until_or(deadline, move |state| frozen(state) || gone(state));
-    let outcome = first_of(ask, ended).await;
-    cx.state_mut().vacuuming = false;
-    outcome == Ok(Outcome::Done)
-}
-
 /// Runs rounds for a database as long as it is attached, if it is volatile.
 pub(super) fn schedule(cx: &NodeCx, id: DbId) {
-    if cx.state().database(id).is_some_and(crate::node::state::Database::is_volatile) {
+    if cx.state().database(id).is_some_and(Database::is_volatile) {
         cx.spawn(pace(cx.clone(), id));
     }
 }

@@ -16,7 +16,7 @@ use ringmaster_protocol::{
 
 use crate::node::{
     Outcome, Tell,
-    world::{DataAsk, OutgoingControl},
+    world::{DataAsk, OutgoingControl, VacuumStep},
 };
 
 type Records = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -109,6 +109,8 @@ impl Store {
             }),
             DataAsk::DbSeqnum(db) => Outcome::Seqnum(self.db_seqnum(db)),
             DataAsk::TryDelete { buffer, .. } => Outcome::Bytes(buffer),
+            DataAsk::VacuumStep(_) => Outcome::Vacuumed(VacuumStep::default()),
+            DataAsk::VacuumDelete { .. } | DataAsk::MergeFreeBlocks(..) => Outcome::Count(0),
             DataAsk::DbStatistics(_) => Outcome::Bytes(vec![0; 464]),
             DataAsk::Traverse { db, reqid, to, .. } => self.traverse(db, reqid, to, &mut sent),
             _ => Outcome::Done,

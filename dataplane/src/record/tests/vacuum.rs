@@ -7,6 +7,9 @@ use crate::record::vacuum::{self, Known, Scheduled};
 
 const NODES: u32 = 3;
 
+/// rsn, dmaster, flags and value, if the record is there.
+type Stored = Option<(u64, u32, u32, Vec<u8>)>;
+
 impl Cluster {
     fn known(&self, node: usize, key: &[u8]) -> Option<Known> {
         let (header, value) = self.nodes[node].store.get(DB, key)?;
@@ -47,12 +50,12 @@ impl Cluster {
     }
 
     /// Header and value, as A.10 of the specification writes them.
-    fn all(&self, key: &[u8]) -> [Option<(u64, u32, u32, Vec<u8>)>; 3] {
+    fn all(&self, key: &[u8]) -> [Stored; 3] {
         [0, 1, 2].map(|node| self.record(node, key))
     }
 }
 
-fn is(rsn: u64, dmaster: u32, flags: u32, value: &str) -> Option<(u64, u32, u32, Vec<u8>)> {
+fn is(rsn: u64, dmaster: u32, flags: u32, value: &str) -> Stored {
     Some((rsn, dmaster, flags, value.into()))
 }
 
