@@ -392,6 +392,7 @@ impl Driver {
             FromShard::Gone(id) => self.gone(id),
             FromShard::Control(control) => self.client_control(control),
             FromShard::NodeUp(node) => self.node_up(node),
+            FromShard::NodeIsOurs(node) => self.event(|cx| controls::node_announced(cx, node)),
             FromShard::NodeDown(node) => self.node_down(node),
             FromShard::NodeControl(bytes) => self.node_control(&bytes),
             FromShard::Leave(reason) => {

@@ -27,7 +27,7 @@ mod view;
 pub(super) use self::answer::broadcast_to_others;
 pub use self::{
     clients::{client_connected, client_gone},
-    membership::{ban_self, force_recovery, node_connected, node_gone},
+    membership::{ban_self, force_recovery, node_announced, node_connected, node_gone},
 };
 
 use std::ops::ControlFlow;

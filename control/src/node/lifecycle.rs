@@ -88,6 +88,7 @@ fn is_stopping(state: &State) -> bool {
 
 async fn enter(cx: &NodeCx, run_state: RunState) -> Result<(), End> {
     cx.state_mut().enter(run_state);
+    tracing::info!("Set runstate to {run_state:?}");
     cx.ask(Ask::Data(DataAsk::Publish)).await;
     if is_stopping(&cx.state()) { Err(End::Stopping) } else { Ok(()) }
 }

@@ -36,6 +36,8 @@ use std::future::Future;
 pub(in crate::node) use messages::SRVIDS;
 pub use state::RecdState;
 
+use ringmaster_protocol::Pnn;
+
 use super::{NodeCx, world::Tell};
 
 /// Starts everything; returns at once.
@@ -79,6 +81,34 @@ pub fn stop(cx: &NodeCx) {
         state.lock_held = false;
     }
     cx.tell(Tell::ReleaseLock);
+}
+
+/// A node of our kind is dead. If it led, and all that are left are ours, nobody waits for the
+/// leader timeout. As long as there is no leader every further death is a reason to try again: the
+/// last attempt may have failed for it.
+pub(super) fn lost_one_of_ours(cx: &NodeCx, pnn: Pnn) {
+    {
+        let mut state = cx.state_mut();
+        let led = state.leader == Some(pnn);
+        if state.recd.stopped || !state.all_are_ours() || !(led || state.leader.is_none()) {
+            return;
+        }
+        if led {
+            state.leader = None;
+        }
+        if !leader::can_lead(&state) {
+            return;
+        }
+    }
+    let own = cx.clone();
+    spawn(cx, async move {
+        // An attempt under way fails when it hears of this death.
+        own.until(|state| !state.recd.calling_election).await;
+        let nobody = own.state().leader.is_none();
+        if nobody {
+            leader::force_election(&own).await;
+        }
+    });
 }
 
 /// The cluster lock, taken with [`Ask::TakeLock`](super::Ask), is lost: its helper has ended. This

@@ -61,6 +61,8 @@ pub struct State {
     pub departed: BTreeSet<Pnn>,
     /// All nodes, by their numbers, with the flags this node sees.
     pub nodes: Vec<NodeEntry>,
+    /// Connected nodes that have said that they are of our kind.
+    pub announced: BTreeSet<Pnn>,
     /// What this node may be.
     pub capabilities: Capabilities,
     /// Tunables in force.
@@ -247,7 +249,7 @@ pub struct Client {
 pub struct Counters {
     /// Completed END_RECOVERY events.
     pub num_recoveries: u32,
-    /// Controls without an answer in time.
+    /// Controls without an answer in time; the driver counts them.
     pub control_timeouts: u32,
     /// Traverses without an end in time.
     pub traverse_timeouts: u32,
@@ -287,6 +289,7 @@ impl State {
             vnn_map: VnnMap { generation: Generation::INVALID, map },
             departed: BTreeSet::new(),
             nodes,
+            announced: BTreeSet::new(),
             capabilities: Capabilities::DEFAULT,
             tunables,
             debug_level: DebugLevel(3),
@@ -356,6 +359,13 @@ impl State {
     #[must_use]
     pub fn active(&self) -> Vec<Pnn> {
         self.nodes_without(NodeFlags::INACTIVE)
+    }
+
+    /// Every active node but this one has said that it is of our kind: nobody needs C's patience.
+    #[must_use]
+    pub fn all_are_ours(&self) -> bool {
+        let own = self.pnn();
+        self.active().iter().all(|pnn| *pnn == own || self.announced.contains(pnn))
     }
 
     /// The list as GET_NODEMAP sends it.

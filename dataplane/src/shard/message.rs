@@ -246,6 +246,8 @@ pub enum FromShard {
     },
     /// A node is connected.
     NodeUp(Pnn),
+    /// A connected node is of our kind.
+    NodeIsOurs(Pnn),
     /// A node is dead. What it sent before comes before this.
     NodeDown(Pnn),
     /// `REQ_CONTROL` or `REPLY_CONTROL` of a node, as it came.

@@ -350,6 +350,7 @@ impl Shard {
             lane.announced = announced;
             if let Some(announced) = announced {
                 tracing::info!(pnn = %from, ?announced, "node is one of ours");
+                self.io.control.send_reply(FromShard::NodeIsOurs(from));
             }
         }
         let mixed = self.view.tunables.value(Tunable::AllowMixedVersions) == 1;

@@ -19,7 +19,7 @@ use super::{
     traverse,
 };
 use crate::node::{
-    NodeCx, State, freeze::become_inactive, state::FreezeState, world::ControlAnswer,
+    NodeCx, State, freeze::become_inactive, recd, state::FreezeState, world::ControlAnswer,
 };
 
 pub(super) async fn answer<'a>(
@@ -158,11 +158,19 @@ pub fn node_connected(cx: &NodeCx, pnn: Pnn) {
     seen_flags(cx, pnn, |flags| flags.without(NodeFlags::DISCONNECTED));
 }
 
+/// A connected node is of our kind.
+pub fn node_announced(cx: &NodeCx, pnn: Pnn) {
+    cx.state_mut().announced.insert(pnn);
+}
+
 /// A node is dead: its connections have broken, or it is silent.
 pub fn node_gone(cx: &NodeCx, pnn: Pnn) {
     let lost = NodeFlags::DISCONNECTED | NodeFlags::UNHEALTHY;
     seen_flags(cx, pnn, |flags| flags.with(lost));
     traverse::node_gone(cx, pnn);
+    if cx.state_mut().announced.remove(&pnn) {
+        recd::lost_one_of_ours(cx, pnn);
+    }
 }
 
 fn seen_flags(cx: &NodeCx, pnn: Pnn, change: impl Fn(NodeFlags) -> NodeFlags) {

@@ -33,7 +33,7 @@ use crate::{
     node::{
         Ask, NodeCx, Outcome, State,
         state::{Commit, FreezeState},
-        world::{ClientId, ControlAnswer, ControlFailure, DataAsk, OutgoingControl},
+        world::{ClientId, ControlAnswer, DataAsk, OutgoingControl},
     },
     plane::{Millis, first_of},
 };
@@ -110,9 +110,6 @@ async fn commit(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAns
 async fn confirm(cx: NodeCx, id: DbId, number: u64, update: OutgoingControl) {
     let to = update.to;
     let outcome = cx.ask(Ask::Control(update)).await;
-    if outcome == Outcome::Reply(Err(ControlFailure::TimedOut)) {
-        cx.state_mut().counters.control_timeouts += 1;
-    }
     let decided_elsewhere = {
         let state = cx.state();
         // A recovery may be over here and the word that it has ended still under way.

@@ -24,7 +24,7 @@ use crate::node::{
     freeze::{freeze_all, thaw_all},
     lifecycle,
     state::FreezeState,
-    world::{ControlAnswer, ControlFailure, LockResult, OutgoingControl},
+    world::{ControlAnswer, LockResult, OutgoingControl},
 };
 
 /// The lock test at the end of a recovery gives up after this long, in seconds.
@@ -151,12 +151,6 @@ async fn compare_cluster_lock(cx: &NodeCx, leader: Pnn) -> Result<(), ControlAns
     let theirs = match cx.ask(Ask::Control(question)).await {
         Outcome::Reply(Ok(answer)) if answer.status == 0 => answer.data,
         Outcome::Reply(Ok(answer)) => return Err(status(answer.status)),
-        Outcome::Reply(Err(failure)) => {
-            if failure == ControlFailure::TimedOut {
-                cx.state_mut().counters.control_timeouts += 1;
-            }
-            return Err(refused());
-        }
         _ => return Err(refused()),
     };
     let theirs = (!theirs.is_empty()).then(|| Text::new(&theirs).as_bytes().to_vec());

@@ -45,6 +45,12 @@ const ELECTION_ALONE_MS: u64 = 100;
 /// A node that may not lead waits this much longer for a leader, in seconds. Its call for an election
 /// would put off the timeout of a C node that may, each time anew (semantics 6.2).
 const DEFERENCE_S: u32 = 1;
+/// The longest election by messages among ours, in milliseconds: twice the delay of a candidature.
+/// C nodes get the seconds of the tunable `ElectionTimeout`.
+const ELECTION_OURS_MS: u64 = 1_000;
+/// From giving up leadership to saying so among ours, in milliseconds: the lock has to be free by
+/// then. C nodes wait for their leader timeout.
+const YIELD_MS: u64 = 500;
 /// Limit on taking the cluster lock, in seconds.
 const LOCK_TIMEOUT_S: u32 = 120;
 
@@ -114,15 +120,25 @@ pub(super) async fn broadcasts(cx: NodeCx) {
 }
 
 fn give_up(cx: &NodeCx) {
-    let (leading, locked) = {
+    let (leading, locked, ours) = {
         let state = cx.state();
-        (leads(&state), state.lock_held)
+        (leads(&state), state.lock_held, state.all_are_ours())
     };
     if leading {
         cx.state_mut().leader = None;
     }
     if locked {
         release_lock(cx);
+    }
+    if leading && ours {
+        let own = cx.clone();
+        super::spawn(cx, async move {
+            own.sleep(YIELD_MS).await;
+            let nobody = own.state().leader.is_none();
+            if nobody {
+                announce(&own, None);
+            }
+        });
     }
 }
 
@@ -184,6 +200,14 @@ fn election_called(cx: &NodeCx) {
         // The ELECTION message that follows starts this again. C starts nothing here and waits for
         // ever if the caller dies before it sends it.
         arm_election_timer(cx);
+        let stands = {
+            let state = cx.state();
+            state.all_are_ours() && can_lead(&state)
+        };
+        if stands {
+            // Who has given up its leadership sends none.
+            send_candidature(cx);
+        }
     }
 }
 
@@ -300,10 +324,12 @@ fn election_over(cx: &NodeCx) {
 fn arm_election_timer(cx: &NodeCx) {
     let now = cx.now();
     let mut state = cx.state_mut();
+    let configured_ms = 1_000 * u64::from(state.tunables.value(Tunable::ElectionTimeout));
     let wait_ms = match (hurries_alone(&state), fast(&state)) {
         (true, _) => ELECTION_ALONE_MS,
         (false, true) => ELECTION_FAST_MS,
-        (false, false) => 1_000 * u64::from(state.tunables.value(Tunable::ElectionTimeout)),
+        (false, false) if state.all_are_ours() => ELECTION_OURS_MS.min(configured_ms),
+        (false, false) => configured_ms,
     };
     state.recd.election_ends = Some(now.plus(wait_ms));
 }

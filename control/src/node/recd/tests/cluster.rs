@@ -14,11 +14,11 @@ use ringmaster_protocol::{
 use super::{super::start, model::Database};
 use crate::{
     node::{
-        NodePlane, State,
+        NodePlane, State, controls,
         state::{Constants, NodeEntry},
         world::{
-            Ask, ControlAnswer, ControlFailure, LockResult, NodeWorld, Outcome, OutgoingControl,
-            Tell,
+            Ask, ControlAnswer, ControlFailure, DataAsk, LockResult, NodeWorld, Outcome,
+            OutgoingControl, Tell,
         },
     },
     plane::{Action, Millis, Token, World},
@@ -72,6 +72,7 @@ pub(super) struct Cluster {
     pub now: Millis,
     pub nodes: Vec<Node>,
     pub lock: Option<usize>,
+    ours: bool,
     queue: BTreeMap<(Millis, u64), Delivery>,
     serial: u64,
     /// Every control that arrived: from, to, which.
@@ -85,6 +86,8 @@ pub(super) struct Cluster {
 pub(super) struct Setup {
     pub lock: bool,
     pub fast_start: bool,
+    /// Every node says that it is of our kind, and knows the death of another at once.
+    pub ours: bool,
 }
 
 impl Cluster {
@@ -93,6 +96,7 @@ impl Cluster {
             now: Millis(0),
             nodes: Vec::new(),
             lock: None,
+            ours: setup.ours,
             queue: BTreeMap::new(),
             serial: 0,
             controls: Vec::new(),
@@ -115,6 +119,9 @@ impl Cluster {
         }
         for node in 0..count {
             cluster.enter(node, start);
+            for other in (0..count).filter(|other| setup.ours && *other != node) {
+                cluster.enter(node, |cx| controls::node_announced(cx, pnn(other)));
+            }
         }
         cluster
     }
@@ -310,6 +317,7 @@ impl Cluster {
                     if free { LockResult::Taken(0.01) } else { LockResult::Contention(0.01) };
                 Outcome::Lock(result)
             }
+            Ask::Data(DataAsk::Publish) => Outcome::Done,
             Ask::ReadNodes => Outcome::Nodes(Ok(list(self.nodes[node].listed))),
             other => panic!("node {node} asks {other:?}"),
         };
@@ -331,8 +339,7 @@ impl Cluster {
                 self.send(0, Delivery::Outcome { node, token, outcome });
             }
             if self.nodes[node].alive {
-                let gone = NodeFlags::DISCONNECTED | NodeFlags::UNHEALTHY;
-                self.set_flags(node, peer, |flags| flags | gone);
+                self.enter(node, |cx| controls::node_gone(cx, pnn(peer)));
             }
         }
     }
@@ -340,7 +347,10 @@ impl Cluster {
     pub(super) fn connect(&mut self, one: usize, other: usize) {
         for (node, peer) in [(one, other), (other, one)] {
             self.nodes[node].connected.insert(peer);
-            self.set_flags(node, peer, |flags| flags.without(NodeFlags::DISCONNECTED));
+            self.enter(node, |cx| controls::node_connected(cx, pnn(peer)));
+            if self.ours {
+                self.enter(node, |cx| controls::node_announced(cx, pnn(peer)));
+            }
         }
     }
 

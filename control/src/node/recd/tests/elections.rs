@@ -13,8 +13,8 @@ use super::{
     cluster::{Cluster, Setup, pnn},
 };
 
-const PLAIN: Setup = Setup { lock: false, fast_start: false };
-const LOCK: Setup = Setup { lock: true, fast_start: false };
+const PLAIN: Setup = Setup { lock: false, fast_start: false, ours: false };
+const LOCK: Setup = Setup { lock: true, fast_start: false, ours: false };
 
 fn settled(setup: Setup) -> Cluster {
     let mut cluster = Cluster::new(3, setup);
@@ -25,7 +25,7 @@ fn settled(setup: Setup) -> Cluster {
 #[test]
 fn a_lone_node_in_test_mode_is_in_service_at_once() {
     for lock in [false, true] {
-        let mut cluster = Cluster::new(1, Setup { lock, fast_start: true });
+        let mut cluster = Cluster::new(1, Setup { lock, fast_start: true, ours: false });
         cluster.settle(1, &[0]);
         assert!(cluster.now.0 < 500, "{:?}", cluster.now);
         assert_eq!(cluster.leader(0), Some(0));
@@ -340,4 +340,83 @@ fn nothing_goes_on_after_the_stop() {
     cluster.enter(leader, stop);
     assert_eq!(cluster.lock, None);
     assert!(cluster.nodes[leader].plane.is_empty());
+}
+
+const OURS: [Setup; 2] = [Setup { ours: true, ..PLAIN }, Setup { ours: true, ..LOCK }];
+
+/// When the others have another leader and have recovered after `event`, in milliseconds.
+fn without_the_leader(mut cluster: Cluster, event: fn(&mut Cluster, usize)) -> u64 {
+    cluster.run_for(20_000);
+    let leader = cluster.leader(0).unwrap();
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    let before = cluster.now.0;
+    event(&mut cluster, leader);
+    cluster.run_until(40, "another leader", |cluster| {
+        cluster.settled(&others) && cluster.leader(others[0]) != Some(leader)
+    });
+    cluster.now.0 - before
+}
+
+#[test]
+fn nodes_of_ours_elect_as_soon_as_they_have_lost_their_leader() {
+    for setup in OURS {
+        let took = without_the_leader(settled(setup), Cluster::kill);
+        assert!(took < 3_000, "{took} ms, lock {}", setup.lock);
+    }
+}
+
+#[test]
+fn one_node_of_c_among_ours_gets_the_patience_that_it_has_itself() {
+    for setup in OURS {
+        let mut cluster = settled(setup);
+        let leader = cluster.leader(0).unwrap();
+        let stranger = (leader + 1) % 3;
+        for node in 0..3 {
+            cluster.enter(node, |cx| {
+                let known = &mut cx.state_mut().announced;
+                known.retain(|pnn| node != stranger && pnn.get() as usize != stranger);
+            });
+        }
+        cluster.run_for(20_000);
+        cluster.kill(leader);
+        cluster.run_for(3_900);
+        let other = (leader + 2) % 3;
+        assert_eq!(cluster.leader(other), Some(leader), "still waiting for a broadcast");
+        cluster.run_until(40, "another leader", |cluster| cluster.settled(&[stranger, other]));
+    }
+}
+
+#[test]
+fn a_leader_of_ours_that_steps_down_says_so() {
+    for setup in OURS {
+        let stop = |cluster: &mut Cluster, leader| cluster.leave(leader, NodeFlags::STOPPED);
+        let took = without_the_leader(settled(setup), stop);
+        assert!(took < 4_000, "stopped: {took} ms, lock {}", setup.lock);
+        let unwilling = |cluster: &mut Cluster, leader| {
+            cluster.enter(leader, |cx| {
+                let mut state = cx.state_mut();
+                state.capabilities = state.capabilities.without(Capabilities::LEADER);
+            });
+        };
+        let took = without_the_leader(settled(setup), unwilling);
+        assert!(took < 4_000, "unwilling: {took} ms, lock {}", setup.lock);
+    }
+}
+
+#[test]
+fn a_leader_and_another_node_that_die_together_are_replaced_at_once_too() {
+    for setup in OURS {
+        let mut cluster = Cluster::new(4, setup);
+        cluster.settle(20, &[0, 1, 2, 3]);
+        cluster.run_for(20_000);
+        let leader = cluster.leader(0).unwrap();
+        let (second, rest) = ((leader + 1) % 4, [(leader + 2) % 4, (leader + 3) % 4]);
+        let before = cluster.now.0;
+        cluster.kill(leader);
+        cluster.run_for(1);
+        cluster.kill(second);
+        cluster.run_until(40, "another leader", |cluster| cluster.settled(&rest));
+        let took = cluster.now.0 - before;
+        assert!(took < 3_500, "{took} ms, lock {}", setup.lock);
+    }
 }

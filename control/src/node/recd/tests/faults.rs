@@ -31,8 +31,8 @@ impl Dice {
 }
 
 /// Nodes with one record each that only they have.
-fn cluster(lock: bool) -> Cluster {
-    let mut cluster = Cluster::new(COUNT, Setup { lock, fast_start: true });
+fn cluster(setup: Setup) -> Cluster {
+    let mut cluster = Cluster::new(COUNT, setup);
     for node in MEMBERS {
         let own = format!("own{node}");
         let copy = Database::new("db", DbFlags::NONE).with(&own, 5, node, "value");
@@ -66,9 +66,10 @@ fn repair(cluster: &mut Cluster, dead: Option<usize>) {
     }
 }
 
-fn play(seed: u64, lock: bool) {
+fn play(seed: u64, setup: Setup) {
+    let Setup { lock, ours, .. } = setup;
     let mut dice = Dice::new(seed);
-    let mut cluster = cluster(lock);
+    let mut cluster = cluster(setup);
     let mut worthless = Vec::new();
     let dead = (dice.below(3) == 0).then(|| dice.node());
     for _ in 0..dice.below(8) {
@@ -82,7 +83,7 @@ fn play(seed: u64, lock: bool) {
     }
     repair(&mut cluster, dead);
     let members: Vec<usize> = MEMBERS.into_iter().filter(|node| Some(*node) != dead).collect();
-    cluster.run_until(600, &format!("service, seed {seed}, lock {lock}"), |cluster| {
+    cluster.run_until(600, &format!("service, seed {seed}, lock {lock}, ours {ours}"), |cluster| {
         cluster.settled(&members)
             && cluster.state(members[0], |state| state.vnn_map.map.len()) == members.len()
             && members.iter().all(|node| cluster.state(*node, |state| state.own_flags().is_empty()))
@@ -106,16 +107,24 @@ fn play(seed: u64, lock: bool) {
     }
 }
 
-#[test]
-fn the_cluster_comes_back_from_any_faults() {
+fn play_all(lock: bool, ours: bool) {
     for seed in 0..100 {
-        play(seed, false);
+        play(seed, Setup { lock, fast_start: true, ours });
     }
 }
 
 #[test]
+fn the_cluster_comes_back_from_any_faults() {
+    play_all(false, false);
+}
+
+#[test]
 fn the_cluster_with_a_lock_comes_back_from_any_faults() {
-    for seed in 0..100 {
-        play(seed, true);
-    }
+    play_all(true, false);
+}
+
+#[test]
+fn a_cluster_of_ours_comes_back_from_any_faults() {
+    play_all(false, true);
+    play_all(true, true);
 }

@@ -14,7 +14,7 @@ use super::{
     model::Database,
 };
 
-const PLAIN: Setup = Setup { lock: false, fast_start: false };
+const PLAIN: Setup = Setup { lock: false, fast_start: false, ours: false };
 const ALL: [usize; 3] = [0, 1, 2];
 
 fn volatile(name: &str) -> Database {
