@@ -51,6 +51,8 @@ const ELECTION_OURS_MS: u64 = 1_000;
 /// From giving up leadership to saying so among ours, in milliseconds: the lock has to be free by
 /// then. C nodes wait for their leader timeout.
 const YIELD_MS: u64 = 500;
+/// Between two attempts at the cluster lock among ours, in milliseconds.
+const LOCK_RETRY_MS: u64 = 500;
 /// Limit on taking the cluster lock, in seconds.
 const LOCK_TIMEOUT_S: u32 = 120;
 
@@ -227,7 +229,7 @@ pub(super) async fn watch(cx: NodeCx) {
 
 /// Calls an election and holds it. Gives up without one if a node cannot be put into recovery
 /// mode; the next leader timeout tries again.
-pub(super) async fn force_election(cx: &NodeCx) {
+pub(in crate::node::recd) async fn force_election(cx: &NodeCx) {
     {
         let mut state = cx.state_mut();
         if state.recd.election_in_progress || state.recd.calling_election {
@@ -268,13 +270,35 @@ async fn lock_election(cx: &NodeCx) {
         cx.state_mut().leader = Some(own);
     } else {
         cx.state_mut().leader = None;
-        if take_lock(cx).await {
+        if take_free_lock(cx).await {
             let own = cx.state().pnn();
             warn!("Took cluster lock, leader={own}");
             cx.state_mut().leader = Some(own);
         }
     }
     election_over(cx);
+}
+
+/// Takes the lock. A dead leader's helper may hold it for some seconds: among ours, who does not
+/// get it tries again until somebody leads, for no longer than the leader timeout.
+async fn take_free_lock(cx: &NodeCx) -> bool {
+    let until = cx.now().plus_seconds(cx.state().constants.leader_timeout_s);
+    loop {
+        if take_lock(cx).await {
+            return true;
+        }
+        let tries_again = {
+            let state = cx.state();
+            state.all_are_ours() && can_lead(&state)
+        };
+        let next = cx.now().plus(LOCK_RETRY_MS);
+        if !tries_again || next > until {
+            return false;
+        }
+        if cx.until_or(next, |state| state.leader.is_some()).await {
+            return false;
+        }
+    }
 }
 
 /// Takes the cluster lock.

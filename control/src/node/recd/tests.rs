@@ -7,3 +7,4 @@ mod elections;
 mod faults;
 mod model;
 mod recoveries;
+mod upstream;

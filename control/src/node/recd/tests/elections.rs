@@ -366,6 +366,38 @@ fn nodes_of_ours_elect_as_soon_as_they_have_lost_their_leader() {
 }
 
 #[test]
+fn the_lock_of_a_dead_leader_is_taken_when_its_helper_lets_go() {
+    let mut cluster = settled(OURS[1]);
+    cluster.run_for(20_000);
+    let leader = cluster.leader(0).unwrap();
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    cluster.kill(leader);
+    cluster.lock = Some(leader);
+    cluster.run_for(3_000);
+    assert!(others.iter().all(|node| cluster.leader(*node).is_none()));
+    cluster.lock = None;
+    let before = cluster.now.0;
+    cluster.run_until(40, "another leader", |cluster| cluster.settled(&others));
+    let took = cluster.now.0 - before;
+    assert!(took < 2_000, "{took} ms");
+}
+
+#[test]
+fn a_lock_that_nobody_lets_go_of_is_not_tried_for_ever() {
+    let mut cluster = settled(OURS[1]);
+    let leader = cluster.leader(0).unwrap();
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    cluster.kill(leader);
+    cluster.lock = Some(leader);
+    cluster.run_until(20, "the end of the election", |cluster| {
+        others.iter().all(|node| !cluster.state(*node, |state| state.recd.election_in_progress))
+    });
+    cluster.run_for(60_000);
+    cluster.lock = None;
+    cluster.settle(20, &others);
+}
+
+#[test]
 fn one_node_of_c_among_ours_gets_the_patience_that_it_has_itself() {
     for setup in OURS {
         let mut cluster = settled(setup);
