@@ -119,6 +119,7 @@ fn start(interactive: bool) -> Result<i32, Failure> {
     if std::env::var_os(SERVES).is_none() {
         return start_again(&configuration, interactive);
     }
+    system::give_large_blocks_back();
     start_log(&configuration, interactive)?;
     logging::panics_end_the_process();
     if !configuration.paths.is_test_mode() {

@@ -1,12 +1,14 @@
 //! What the daemon asks of the system for itself: open files, memory, capabilities, priority.
 //!
 //! Invariants
-//! - Nothing of this happens in test mode, where daemons share a host with other work.
+//! - Nothing of this happens in test mode, where daemons share a host with other work; but for the
+//!   allocator, which concerns nobody else.
 //! - Only a priority that was asked for and refused ends the daemon (as in C); everything else is
 //!   logged and done without.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 12.7.
 
+mod memory;
 mod realtime;
 
 use rustix::{
@@ -15,6 +17,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities, set_capabilities},
 };
 
+pub(crate) use memory::give_large_blocks_back;
 pub(crate) use realtime::run_this_thread_first;
 
 /// Every client and every handle of every shard costs a descriptor: takes all that are allowed.

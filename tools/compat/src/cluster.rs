@@ -226,6 +226,9 @@ fn write_node(
     if !config.tunables.is_empty() {
         write(base.join("ctdb.tunables"), &config.tunables_file(), false)?;
     }
+    if !config.ringmaster_conf.is_empty() {
+        write(base.join("ringmaster.conf"), &config.ringmaster_conf, false)?;
+    }
     write(base.join("notify.sh"), config::NOTIFY_SCRIPT, true)?;
     write(base.join("events/legacy/00.test.script"), config::RECORDING_SCRIPT, true)?;
     for script in &config.scripts {

@@ -114,6 +114,24 @@ pub fn our_daemon() -> Option<PathBuf> {
     find(OUR_DAEMON, "ctdbd").filter(|ctdbd| ctdbd.with_file_name("ctdb-eventd").is_file())
 }
 
+/// Path of our daemon; leaves the calling test, with its reason printed, where it is not built or
+/// the C tool, which asks it, is missing.
+#[macro_export]
+macro_rules! require_our_daemon {
+    () => {{
+        $crate::require_c_cluster!();
+        match $crate::column::our_daemon() {
+            Some(ctdbd) => ctdbd,
+            None => {
+                $crate::prerequisite::skip(
+                    "our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)",
+                );
+                return;
+            }
+        }
+    }};
+}
+
 /// The program named by `variable`, or `name` in the directory cargo builds into.
 fn find(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {

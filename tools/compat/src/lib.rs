@@ -19,3 +19,4 @@ pub mod normalise;
 pub mod prerequisite;
 pub mod run;
 pub mod runner;
+pub mod vitals;

@@ -6,27 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringmaster_compat::cluster::{Cluster, Config, Node, Subject, processes};
-use ringmaster_compat::column::our_daemon;
-use ringmaster_compat::prerequisite::skip;
-use ringmaster_compat::require_c_cluster;
+use ringmaster_compat::require_our_daemon;
 use ringmaster_compat::run::{RunOutput, run, wait_until};
+use ringmaster_compat::vitals::{Vitals, descriptors};
 use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Path of our daemon, or the test says why it is skipped. The C tool asks it.
-macro_rules! require_our_daemon {
-    () => {{
-        require_c_cluster!();
-        match our_daemon() {
-            Some(ctdbd) => ctdbd,
-            None => {
-                skip("our ctdbd is not built (cargo build -p ringmaster-daemon -p ringmaster-eventd)");
-                return;
-            }
-        }
-    }};
-}
 
 fn config(ctdbd: &Path) -> Config {
     Config::new(1).all(&Subject::Ours { ctdbd: ctdbd.to_path_buf() })
@@ -241,25 +226,6 @@ fn sigterm_and_shutdown_end_in_order_and_leave_no_process() {
     assert_eq!(left(), Vec::<PathBuf>::new());
 }
 
-fn descriptors(pid: i32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("the test machine plays along").count()
-}
-
-/// Resident memory in kilobytes.
-fn resident(pid: i32) -> u64 {
-    let status =
-        fs::read_to_string(format!("/proc/{pid}/status")).expect("the test machine plays along");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("the test machine plays along");
-    line.split_whitespace()
-        .next()
-        .expect("the test machine plays along")
-        .parse()
-        .expect("the test machine plays along")
-}
-
 #[test]
 fn clients_that_have_gone_leave_nothing_behind() {
     let ctdbd = require_our_daemon!();
@@ -270,7 +236,7 @@ fn clients_that_have_gone_leave_nothing_behind() {
         let clients: Vec<_> =
             (0..250).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
         wait_until("250 clients are connected", PATIENCE, || {
-            (descriptors(pid) >= 250).then_some(())
+            (descriptors(pid).unwrap() >= 250).then_some(())
         })
         .unwrap();
         drop(clients);
@@ -278,21 +244,21 @@ fn clients_that_have_gone_leave_nothing_behind() {
     let flat = |before: usize| {
         // A monitor event may hold a pipe or two for a moment.
         wait_until("all descriptors are closed", PATIENCE, || {
-            (descriptors(pid) <= before).then_some(())
+            (descriptors(pid).unwrap() <= before).then_some(())
         })
         .unwrap();
     };
-    let before = descriptors(pid);
+    let before = descriptors(pid).unwrap();
     // What the first crowd leaves is what tables have grown to.
     crowd();
     flat(before);
-    let memory = resident(pid);
+    let memory = Vitals::of(pid).unwrap().resident_kb;
     for _ in 0..4 {
         crowd();
         crowd();
         flat(before);
     }
-    let grown = resident(pid).saturating_sub(memory);
+    let grown = Vitals::of(pid).unwrap().resident_kb.saturating_sub(memory);
     assert!(grown < 4_096, "2000 clients have left {grown} kB behind");
     assert_eq!(node.tool_ok(&["pnn"]).unwrap(), "0\n");
 }

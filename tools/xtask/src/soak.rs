@@ -86,6 +86,13 @@ const STEPS: &[Step] = &[
         keep: 12,
     },
     Step {
+        name: "mixed-load",
+        about: "10 minutes of load with faults, 1, 2 and 4 shards on both reactors: nothing grows, counters exact",
+        cargo: "test --release -p ringmaster-compat --test mixed_load -- --nocapture",
+        env: &[("RINGMASTER_SOAK_SECONDS", "600")],
+        keep: 14,
+    },
+    Step {
         name: "node-bench",
         about: "one node of ours beside one of C's, alone on the machine, judged by the targets",
         cargo: "run --release -p ringmaster-bench --bin ringmaster -- bench --pin --targets --rounds 9",
@@ -130,10 +137,10 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// Programs that a step starts and that its own command does not build.
-const STARTS: &[(&str, &str)] = &[(
-    "node-bench",
-    "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin",
-)];
+const STARTS: &[(&str, &str)] = &[("mixed-load", OUR_DAEMON), ("node-bench", OUR_DAEMON)];
+
+const OUR_DAEMON: &str =
+    "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin";
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     if args.iter().any(|arg| arg == "--list") {

@@ -1,6 +1,6 @@
 //! Real-time scheduling of the calling thread.
 //!
-//! Role: the daemon's only unsafe code; neither rustix nor std has this call.
+//! Role: neither rustix nor std has this call.
 //! Origin: `docs/spec/cluster-semantics.md` 12.7; `ctdb/common/system.c: set_scheduler`.
 
 use std::io;

@@ -75,6 +75,8 @@ pub struct Config {
     pub tunables: Vec<(String, u32)>,
     /// Text appended to every `ctdb.conf`, with its own `[section]` lines.
     pub extra_conf: String,
+    /// Text of every `ringmaster.conf`, which only our daemon reads; empty: no such file.
+    pub ringmaster_conf: String,
     /// Event scripts besides the recording `00.test`.
     pub scripts: Vec<Script>,
     /// How long until every node is OK.
@@ -97,6 +99,7 @@ impl Config {
             leader_timeout_s: 5,
             tunables: Vec::new(),
             extra_conf: String::new(),
+            ringmaster_conf: String::new(),
             scripts: Vec::new(),
             start_timeout: Duration::from_secs(120),
         }
@@ -139,6 +142,13 @@ impl Config {
     #[must_use]
     pub fn script(mut self, name: &str, text: &str) -> Self {
         self.scripts.push(Script { name: name.into(), text: text.into(), enabled: true });
+        self
+    }
+
+    /// The `[dataplane]` section of our daemons: reactor (`auto`, `io_uring`, `epoll`) and shards.
+    #[must_use]
+    pub fn dataplane(mut self, reactor: &str, shards: &str) -> Self {
+        self.ringmaster_conf = format!("[dataplane]\nreactor = {reactor}\nshards = {shards}\n");
         self
     }
 
