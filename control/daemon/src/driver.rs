@@ -38,7 +38,7 @@ use ringmaster_dataplane::{
     },
     view::NodeView,
 };
-use ringmaster_protocol::{DbId, Pnn, Reqid};
+use ringmaster_protocol::{DbId, Generation, Pnn, Reqid};
 use tokio::sync::mpsc;
 
 pub(crate) use self::nodes::Outstanding;
@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     pub(crate) next_request: u64,
     /// The state as it was last shown to the shards.
     pub(crate) published: Arc<NodeView>,
+    /// Active nodes whose links have broken, and in which generation.
+    pub(crate) lost: BTreeMap<Pnn, Generation>,
     /// Controls that other nodes have to answer.
     pub(crate) outstanding: Outstanding,
     /// Until the transport starts: where other nodes connect.

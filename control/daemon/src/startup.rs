@@ -242,6 +242,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         requests: std::collections::HashMap::new(),
         next_request: 0,
         published: view,
+        lost: BTreeMap::new(),
         outstanding: Outstanding::new(),
         node_listener: Some(listener),
         lanes,

@@ -29,6 +29,9 @@ pub const CLIENT_OUTPUT_MAX: usize = 512 * 1024 * 1024;
 /// A shard without work wakes up this often to look after its timers' clock.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// Refused connections are reported at most this often, with their number.
+pub const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
+
 /// A listener that ran out of descriptors tries again after this long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

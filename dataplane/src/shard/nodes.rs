@@ -8,7 +8,7 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.4, 1.6; `ctdb/server/ctdb_server.c: ctdb_input_pkt`.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ringmaster_protocol::{
     Destination, Packet, PacketStyle, Pnn, Reqid, RequestHeader,
@@ -32,6 +32,7 @@ use rustix::fd::OwnedFd;
 use super::{
     ShardId,
     lanes::{LaneSetup, Way, owner_of_peer, peer_at},
+    limits::REFUSALS_PAUSE,
     message::{Credit, FromShard, Relay, ToShard},
     runtime::Shard,
 };
@@ -70,11 +71,23 @@ impl Shard {
             Err(error) => return tracing::debug!(%error, "a node's connection has ended"),
         };
         let Some(pnn) = peer_at(&self.view, source) else {
-            return tracing::warn!(%source, "refused a connection from an unknown node");
+            return self.refuse(source);
         };
         match self.io.peer(owner_of_peer(pnn, self.shards)) {
             Some(peer) => peer.send_reply(ToShard::NodeConnection(pnn, stream)),
             None => self.accept_node(pnn, stream),
+        }
+    }
+
+    /// One line a second at most: strangers may knock as often as they like.
+    fn refuse(&mut self, source: IpAddr) {
+        let now = self.started.elapsed();
+        let refused = &mut self.refused;
+        refused.1 = refused.1.saturating_add(1);
+        if refused.0.is_none_or(|last| now >= last + REFUSALS_PAUSE) {
+            let times = refused.1;
+            tracing::warn!(%source, times, "refused a connection from an unknown node");
+            *refused = (Some(now), 0);
         }
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Shard {
     pub(super) view: Arc<NodeView>,
     pub(super) listener: Option<Token>,
     pub(super) node_listener: Option<Token>,
+    /// When refused connections were last reported, and how many there have been since.
+    pub(super) refused: (Option<Duration>, u32),
     pub(super) accept_again: Option<Instant>,
     /// Shard that gets the next client.
     pub(super) next_home: u16,
@@ -150,6 +152,7 @@ impl Shard {
             view: Arc::clone(&view),
             listener: None,
             node_listener: None,
+            refused: (None, 0),
             accept_again: None,
             next_home: 0,
             events: Vec::new(),

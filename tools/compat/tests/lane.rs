@@ -92,3 +92,35 @@ fn a_node_that_dies_is_seen_by_the_other_and_comes_back() {
     }
     cluster.stop().unwrap();
 }
+
+/// Ends the TCP connections from one address to another, as a firewall or a failing switch may.
+fn break_link(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr) -> bool {
+    let (from, to) = (from.to_string(), to.to_string());
+    let arguments = ["-K", "-tnH", "src", &from, "dst", &to, "dport", "=", ":4379"];
+    let killed = std::process::Command::new("ss").args(arguments).output();
+    killed.is_ok_and(|killed| killed.status.success() && !killed.stdout.is_empty())
+}
+
+#[test]
+fn a_link_that_breaks_and_is_back_at_once_ends_in_a_recovery() {
+    require_c_cluster!();
+    let Some(ctdbd) = subject() else { return };
+    let cluster = cluster(&ctdbd, 2);
+    let (c, ours) = (cluster.node(0), cluster.node(1));
+    c.tool_ok(&["attach", "v.tdb"]).unwrap();
+    c.tool_ok(&["writekey", "v.tdb", "key", "value"]).unwrap();
+    let before = cluster.settle().unwrap();
+    if !break_link(ours.address(), c.address()) {
+        return skip("the kernel or this user may not end TCP connections (ss -K)");
+    }
+    wait_until("a recovery", PATIENCE, || {
+        let status = ours.tool_ok(&["status"]).ok()?;
+        let old = format!("Generation:{}", before.generation);
+        (!status.contains(&old)).then_some(())
+    })
+    .unwrap();
+    cluster.settle().unwrap();
+    let read = ours.tool_ok(&["readkey", "v.tdb", "key"]).unwrap();
+    assert_eq!(read, "Data: size:5 ptr:[value]\n");
+    cluster.stop().unwrap();
+}

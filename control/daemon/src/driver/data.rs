@@ -47,10 +47,12 @@ impl worker::Report for ToDriver {
     }
     fn sent(&self, sent: Sent) {
         // A slow peer must not fill our memory: wait for room in the window.
-        let credit = self.1.take(sent.payload_len());
-        let _ = self.0.blocking_send(Report::Sent(sent, credit));
+        if let Some(credit) = self.1.take(sent.payload_len()) {
+            let _ = self.0.blocking_send(Report::Sent(sent, credit));
+        }
     }
     fn done(&self, _: DbId, job: u64, outcome: Outcome) {
+        self.1.next_stream();
         let _ = self.0.blocking_send(Report::JobDone(job, outcome));
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.4; `ctdb/server/ctdb_control.c`.
 
-use std::{collections::BTreeSet, sync::mpsc};
+use std::{cell::Cell, collections::BTreeSet, sync::mpsc, time::Duration};
 
 use ringmaster_control::{
     node::{
@@ -27,7 +27,7 @@ use ringmaster_dataplane::{
     },
 };
 use ringmaster_protocol::{
-    Destination, Packet, PacketStyle, Pnn, Reqid, Srvid,
+    Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Srvid,
     control::ControlOpcode,
     control_packet::{ControlFlags, ReplyControl, ReqControl},
     header::Envelope,
@@ -108,13 +108,28 @@ impl Outstanding {
 }
 
 impl Driver {
+    /// What was on its way when the link broke is lost, a record perhaps with it. If no recovery has
+    /// come in between, because the node was back so soon or nobody else has missed it, this node
+    /// asks for one. (C does not: calls then wait until somebody happens to cause a recovery.)
     pub(super) fn node_up(&mut self, node: Pnn) {
         self.event(|cx| controls::node_connected(cx, node));
+        let generation = self.plane.cx().state().vnn_map.generation;
+        if self.lost.remove(&node) == Some(generation) {
+            tracing::warn!("node {node} is back in the same generation; forcing a recovery");
+            self.event(controls::force_recovery);
+        }
     }
 
     /// Its flags first: whoever hears that a control has failed sees them.
     pub(super) fn node_down(&mut self, node: Pnn) {
-        let flags = self.plane.cx().state().flags_of(node);
+        let (flags, generation) = {
+            let cx = self.plane.cx();
+            let state = cx.state();
+            (state.flags_of(node), state.vnn_map.generation)
+        };
+        if generation != Generation::INVALID && flags.is_some_and(|flags| !flags.is_inactive()) {
+            self.lost.insert(node, generation);
+        }
         // One that has been taken off the list has got its flags there.
         if flags.is_some_and(|flags| !flags.intersects(NodeFlags::DELETED)) {
             self.event(|cx| controls::node_gone(cx, node));
@@ -358,29 +373,90 @@ impl Driver {
 /// Bytes of a stream that may be under way to another node; then its worker waits.
 pub(super) const STREAM_WINDOW: usize = 4 * 1024 * 1024;
 
+/// A peer that takes nothing of a full window for this long gets no more of the stream: it misses
+/// records by their count, or the end, and gives up. The worker has others to serve.
+const STREAM_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The worker's end of its window.
 #[derive(Debug)]
 pub(super) struct Window {
+    size: usize,
+    patience: Duration,
     back: mpsc::Sender<usize>,
     given_back: mpsc::Receiver<usize>,
-    under_way: std::cell::Cell<usize>,
+    under_way: Cell<usize>,
+    cut_off: Cell<bool>,
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        let (back, given_back) = mpsc::channel();
-        Self { back, given_back, under_way: std::cell::Cell::new(0) }
+        Self::of(STREAM_WINDOW, STREAM_PATIENCE)
     }
 
-    /// Waits until there is room, then takes `bytes` of it: one packet at least fits.
-    pub(super) fn take(&self, bytes: usize) -> Credit {
+    fn of(size: usize, patience: Duration) -> Self {
+        let (back, given_back) = mpsc::channel();
+        let (under_way, cut_off) = (Cell::new(0), Cell::new(false));
+        Self { size, patience, back, given_back, under_way, cut_off }
+    }
+
+    /// Waits until there is room, then takes `bytes` of it: one packet at least fits. `None`: the
+    /// stream has been cut off.
+    pub(super) fn take(&self, bytes: usize) -> Option<Credit> {
         let mut under_way = self.under_way.get();
-        while under_way > 0 && under_way + bytes > STREAM_WINDOW {
-            // Never ends: this end of the channel has a sender itself.
-            let Ok(back) = self.given_back.recv() else { break };
-            under_way = under_way.saturating_sub(back);
+        while !self.cut_off.get() && under_way > 0 && under_way + bytes > self.size {
+            match self.given_back.recv_timeout(self.patience) {
+                Ok(back) => under_way = under_way.saturating_sub(back),
+                Err(_) => {
+                    tracing::error!("a stream is cut off: its receiver takes nothing");
+                    self.cut_off.set(true);
+                }
+            }
+        }
+        self.under_way.set(under_way);
+        if self.cut_off.get() {
+            return None;
         }
         self.under_way.set(under_way + bytes);
-        Credit::new(bytes, self.back.clone())
+        Some(Credit::new(bytes, self.back.clone()))
+    }
+
+    /// The job is over: its successor is another stream.
+    pub(super) fn next_stream(&self) {
+        self.cut_off.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_goes_on_when_its_packets_have_left() {
+        let window = Window::of(100, Duration::from_secs(60));
+        let first = window.take(60).expect("room");
+        let second = window.take(40).expect("room");
+        let taker = std::thread::spawn(move || {
+            let third = window.take(90).is_some();
+            (window, third)
+        });
+        drop(first);
+        drop(second);
+        let (window, third) = taker.join().unwrap();
+        assert!(third);
+        // Larger than the window: alone in it.
+        assert!(window.take(1_000).is_some());
+    }
+
+    #[test]
+    fn a_receiver_that_takes_nothing_is_cut_off_until_the_next_stream() {
+        let window = Window::of(100, Duration::ZERO);
+        let kept = window.take(80).expect("room");
+        assert!(window.take(80).is_none());
+        assert!(window.take(1).is_none(), "nothing after a gap");
+        window.next_stream();
+        assert!(window.take(80).is_none(), "still owed");
+        window.next_stream();
+        drop(kept);
+        assert!(window.take(80).is_some());
     }
 }
