@@ -1,6 +1,7 @@
 //! Records in their hash chains: find, store, append, delete, dead records.
 //!
-//! Role: what a key's operations do to the bytes, as libtdb does them. Allocation: `freelist.rs`.
+//! Role: what a key's operations do to the bytes, as libtdb does them. Allocation: `freelist.rs`;
+//! what becomes of dead records: `dead.rs`.
 //! Invariants
 //! - The caller holds the chain of the key: for reading to find, for writing to change.
 //! - Not crash-atomic, as in libtdb: a process killed inside a store may lose the old record or leak
@@ -9,9 +10,10 @@
 //!
 //! Origin: `docs/spec/tdb-format.md` 2.2, 2.6, 2.8, 6.2 to 6.4.
 
+use crate::dead::DeadRecord;
 use crate::engine::{AccessError, CycleGuard, Engine};
 use crate::format::{Magic, RECORD_LEN, RecordHeader, TAILER_LEN};
-use crate::lock::{LockKind, Locks, TryLock, Wait};
+use crate::lock::{Locks, TryLock, Wait};
 use crate::store::Store;
 
 /// What to do if the key is there, or is not.
@@ -64,18 +66,29 @@ impl Found {
 }
 
 /// A record about to be stored.
-struct NewRecord<'a> {
-    key: &'a [u8],
-    hash: u32,
-    parts: &'a [&'a [u8]],
-    key_len: u32,
+pub(crate) struct NewRecord<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: u32,
+    pub(crate) parts: &'a [&'a [u8]],
+    pub(crate) key_len: u32,
     data_len: u32,
 }
 
-impl NewRecord<'_> {
+impl<'a> NewRecord<'a> {
+    pub(crate) fn of(key: &'a [u8], hash: u32, parts: &'a [&'a [u8]]) -> Result<Self, AccessError> {
+        let (key_len, data_len) = lengths(key, parts)?;
+        Ok(Self { key, hash, parts, key_len, data_len })
+    }
+
     /// Bytes of key and value; the sum was checked when the lengths were taken.
-    fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.key_len + self.data_len
+    }
+
+    /// Body of the smallest record that it fits into.
+    pub(crate) fn needed(&self) -> Result<u32, AccessError> {
+        let len = self.len();
+        len.checked_add(TAILER_LEN).ok_or(AccessError::TooLarge { len: len.into() })
     }
 }
 
@@ -167,48 +180,67 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         parts: &[&[u8]],
         mode: StoreMode,
     ) -> Result<Stored, AccessError> {
-        let _ = lengths(key, parts)?;
-        let found = self.find(key, hash)?;
-        self.store_over(found, key, hash, parts, mode)
+        let new = NewRecord::of(key, hash, parts)?;
+        let (found, dead) = if self.policy.max_dead > 0 {
+            self.find_or_dead(&new)?
+        } else {
+            (self.find(key, hash)?, None)
+        };
+        self.store_over(found, dead, &new, mode)
     }
 
-    /// The rest of a store: `found` is what [`Engine::find`] has just said of the key.
+    /// The rest of a store: `found` is what [`Engine::find`] has just said of the key; `dead` is
+    /// the dead record of its chain for a key that is not there, if such records are used.
     pub(crate) fn store_over(
         &mut self,
         found: Option<Found>,
-        key: &[u8],
-        hash: u32,
-        parts: &[&[u8]],
+        dead: Option<DeadRecord>,
+        new: &NewRecord<'_>,
         mode: StoreMode,
     ) -> Result<Stored, AccessError> {
-        let (key_len, data_len) = lengths(key, parts)?;
         match (mode, found) {
             (StoreMode::Insert, Some(_)) => return Ok(Stored::Exists),
             (StoreMode::Modify, None) => return Ok(Stored::Missing),
-            (_, Some(found)) if self.update_in_place(&found, parts, data_len)? => {
+            (_, Some(found)) if self.update_in_place(&found, new.parts, new.data_len)? => {
                 self.count_change()?;
                 return Ok(Stored::Done);
             }
+            (_, None) => {
+                if let Some(dead) = dead
+                    && self.use_again(&dead, new)?
+                {
+                    return Ok(Stored::Done);
+                }
+            }
             _ => {}
         }
-        let new = NewRecord { key, hash, parts, key_len, data_len };
         if !self.policy.never_waits {
-            return self.replace(found, &new);
+            return self.replace(found, new);
         }
         if self.locks.lock_freelist(Wait::No)? == TryLock::Granted {
-            let stored = self.replace(found, &new);
+            let stored = self.replace(found, new);
             self.locks.unlock_freelist()?;
             return stored;
         }
-        self.replace_without_freelist(found, &new)
+        match found {
+            Some(old) => self.replace_without_freelist(&old, new),
+            None => Ok(Stored::Busy),
+        }
     }
 
-    /// Deletes the old record, takes a block and links the new one.
+    /// Deletes the old record, takes a block and links the new one. The own chain's dead record
+    /// was tried if there is no old one.
     fn replace(&mut self, old: Option<Found>, new: &NewRecord<'_>) -> Result<Stored, AccessError> {
         if let Some(old) = old {
             self.delete_found(&old)?;
+            if self.policy.max_dead > 0
+                && let Some(dead) = self.best_dead(self.layout.chain_of(new.hash), new)?
+                && let Some(block) = self.unlink_dead(&dead)?
+            {
+                return self.link(dead.offset, &block, new);
+            }
         }
-        let (offset, block) = self.allocate(new.hash, new.len())?;
+        let (offset, block) = self.allocate(new)?;
         self.link(offset, &block, new)
     }
 
@@ -216,27 +248,24 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// fits. What becomes dead stays in the chain until a later change trims it.
     fn replace_without_freelist(
         &mut self,
-        old: Option<Found>,
+        old: &Found,
         new: &NewRecord<'_>,
     ) -> Result<Stored, AccessError> {
         if self.policy.max_dead == 0 {
             return Ok(Stored::Busy);
         }
         let chain = self.layout.chain_of(new.hash);
-        let Some((offset, block)) = self.unlink_dead(chain, new.len())? else {
-            return Ok(Stored::Busy);
-        };
-        if let Some(old) = old {
-            // The dead record may have stood right before the old one: read it anew.
-            let header = self.read_chained(old.offset)?;
-            self.write_header(old.offset, &RecordHeader { magic: Magic::Dead, ..header })?;
-            self.count_change()?;
-        }
-        self.link(offset, &block, new)
+        let Some(dead) = self.best_dead(chain, new)? else { return Ok(Stored::Busy) };
+        let Some(block) = self.unlink_dead(&dead)? else { return Ok(Stored::Busy) };
+        // The dead record may have stood right before the old one: read it anew.
+        let header = self.read_chained(old.offset)?;
+        self.write_header(old.offset, &RecordHeader { magic: Magic::Dead, ..header })?;
+        self.count_change()?;
+        self.link(dead.offset, &block, new)
     }
 
     /// Fills a block and puts it at the head of its chain; the link is written last.
-    fn link(
+    pub(crate) fn link(
         &self,
         offset: u32,
         block: &RecordHeader,
@@ -278,6 +307,9 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// # Errors
     /// [`AccessError`].
     pub fn delete(&mut self, key: &[u8], hash: u32) -> Result<bool, AccessError> {
+        if self.policy.max_dead > 0 {
+            return self.delete_leaving_dead(key, hash);
+        }
         match self.find(key, hash)? {
             Some(found) => self.delete_found(&found).map(|()| true),
             None => Ok(false),
@@ -332,147 +364,6 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         self.write_header(found.offset, &RecordHeader { magic: Magic::Dead, ..found.header })?;
         self.count_change()?;
         self.trim_dead(self.layout.chain_of(found.header.full_hash), self.policy.max_dead)
-    }
-
-    /// Frees the dead records of a chain beyond the first `keep`, but none that a traverse stands
-    /// on. The caller may hold the freelist lock already.
-    pub(crate) fn trim_dead(&mut self, chain: u32, keep: u32) -> Result<(), AccessError> {
-        let mut dead = 0_u32;
-        let mut freelist_locked = false;
-        let mut previous = self.layout.head_of(chain);
-        let mut circle = CycleGuard::new();
-        let mut result = Ok(());
-        let mut current = self.store.read_u32(previous)?;
-        while current != 0 {
-            match self.trim_one(previous, current, keep, &mut dead, &mut freelist_locked) {
-                Ok((stays, next)) => {
-                    if stays {
-                        previous = current;
-                    }
-                    if let Err(error) = circle.check(current) {
-                        result = Err(error);
-                        break;
-                    }
-                    current = next;
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
-        if freelist_locked {
-            self.locks.unlock_freelist()?;
-        }
-        result
-    }
-
-    /// Looks at one record of a chain that is being trimmed: `(it stays, the next one)`.
-    fn trim_one(
-        &mut self,
-        previous: u32,
-        current: u32,
-        keep: u32,
-        dead: &mut u32,
-        freelist_locked: &mut bool,
-    ) -> Result<(bool, u32), AccessError> {
-        let record = self.read_chained(current)?;
-        if record.magic != Magic::Dead {
-            return Ok((true, record.next));
-        }
-        *dead += 1;
-        if *dead <= keep {
-            return Ok((true, record.next));
-        }
-        if !*freelist_locked {
-            let wait = self.freelist_wait();
-            *freelist_locked = self.locks.lock_freelist(wait)? == TryLock::Granted;
-        }
-        if !*freelist_locked || !self.locks.record_is_unheld(current)? {
-            return Ok((true, record.next));
-        }
-        self.store.write_u32(previous, record.next)?;
-        self.free(current, &record)?;
-        Ok((false, record.next))
-    }
-
-    /// Block for a new record: with `max_dead` a dead record of this or a neighbouring chain, else
-    /// from the freelist. No 25 % are added where a dead record is used again.
-    fn allocate(&mut self, hash: u32, need: u32) -> Result<(u32, RecordHeader), AccessError> {
-        let own = self.layout.chain_of(hash);
-        if self.policy.max_dead > 0 {
-            for step in 0..self.layout.hash_size {
-                let chain = self.layout.chain_of(hash.wrapping_add(step));
-                if let Some(taken) = self.take_dead_from(chain, need)? {
-                    return Ok(taken);
-                }
-                if self.locks.lock_freelist(Wait::No)? == TryLock::Granted {
-                    let taken = self.purge_and_allocate(own, need);
-                    self.locks.unlock_freelist()?;
-                    return taken;
-                }
-            }
-        }
-        self.with_freelist(|engine| engine.purge_and_allocate(own, need))
-    }
-
-    /// Frees the chain's dead records first: they are the likeliest to fit. Freelist held.
-    fn purge_and_allocate(
-        &mut self,
-        chain: u32,
-        need: u32,
-    ) -> Result<(u32, RecordHeader), AccessError> {
-        self.trim_dead(chain, 0)?;
-        self.allocate_from_freelist(need)
-    }
-
-    /// Unlinks the best-fitting dead record of a chain, if the chain is not busy.
-    fn take_dead_from(
-        &mut self,
-        chain: u32,
-        need: u32,
-    ) -> Result<Option<(u32, RecordHeader)>, AccessError> {
-        if self.locks.lock_chain(chain, LockKind::Write, Wait::No)? == TryLock::Busy {
-            return Ok(None);
-        }
-        let taken = self.unlink_dead(chain, need);
-        self.locks.unlock_chain(chain)?;
-        taken
-    }
-
-    /// Unlinks the best-fitting dead record of a locked chain.
-    ///
-    /// libtdb takes it without asking whether a traverse stands on it; the traverse then goes on in
-    /// the chain of the new record, whose lock it does not hold. We ask.
-    fn unlink_dead(
-        &mut self,
-        chain: u32,
-        need: u32,
-    ) -> Result<Option<(u32, RecordHeader)>, AccessError> {
-        let needed = need.checked_add(TAILER_LEN);
-        let needed = needed.ok_or(AccessError::TooLarge { len: need.into() })?;
-        let mut best: Option<(u32, u32, RecordHeader)> = None;
-        let mut previous = self.layout.head_of(chain);
-        let mut current = self.store.read_u32(previous)?;
-        let mut circle = CycleGuard::new();
-        while current != 0 {
-            let record = self.read_chained(current)?;
-            if record.magic == Magic::Dead
-                && record.rec_len >= needed
-                && best.is_none_or(|(_, _, best)| record.rec_len < best.rec_len)
-            {
-                best = Some((previous, current, record));
-            }
-            circle.check(current)?;
-            previous = current;
-            current = record.next;
-        }
-        let Some((previous, offset, record)) = best else { return Ok(None) };
-        if !self.locks.record_is_unheld(offset)? {
-            return Ok(None);
-        }
-        self.store.write_u32(previous, record.next)?;
-        Ok(Some((offset, record)))
     }
 }
 

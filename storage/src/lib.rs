@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod chain;
 pub mod check;
+mod dead;
 pub mod engine;
 pub mod flags;
 pub mod foreign;

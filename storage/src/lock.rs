@@ -149,7 +149,8 @@ pub trait Locks {
     fn release_record(&mut self, offset: u32) -> Result<(), LockError>;
 
     /// The deleter's probe: `true` if no traverse, own (its positions are looked at first) or
-    /// foreign, stands on the record. Under ALLRECORD `true` only if that is exclusive.
+    /// foreign, stands on the record. Stays true while the caller holds the record's chain. Under
+    /// ALLRECORD `true` only if that is exclusive.
     ///
     /// # Errors
     /// [`LockError::System`].

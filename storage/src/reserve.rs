@@ -14,9 +14,9 @@
 //! key or its chain; a process killed in between would leave a file that libtdb calls corrupt.
 //! Origin: ours. What libtdb makes of DEAD records: `docs/spec/tdb-format.md` 2.8, 6.7.
 
-use crate::chain::{Found, StoreMode, Stored, len_u32, lengths};
+use crate::chain::{Found, NewRecord, StoreMode, Stored, len_u32};
 use crate::engine::{AccessError, CycleGuard, Engine};
-use crate::format::{Magic, RECORD_LEN, RecordHeader, TAILER_LEN};
+use crate::format::{Magic, RECORD_LEN, RecordHeader};
 use crate::lock::Locks;
 use crate::store::Store;
 
@@ -56,10 +56,8 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         parts: &[&[u8]],
         mode: StoreMode,
     ) -> Result<(Stored, Place), AccessError> {
-        let (key_len, data_len) = lengths(key, parts)?;
-        let needed = key_len.checked_add(data_len).and_then(|len| len.checked_add(TAILER_LEN));
-        let needed = needed.ok_or(AccessError::TooLarge { len: u64::from(u32::MAX) })?;
-        let found = match self.meet(key, hash, needed)? {
+        let new = NewRecord::of(key, hash, parts)?;
+        let found = match self.meet(key, hash, new.needed()?)? {
             Met::Dead(dead) if mode != StoreMode::Modify => {
                 self.revive(&dead, parts)?;
                 return Ok((Stored::Done, Place::Revived));
@@ -68,7 +66,11 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
             Met::Dead(_) | Met::Nothing => None,
         };
         let place = if found.is_some() { Place::Old } else { Place::New };
-        Ok((self.store_over(found, key, hash, parts, mode)?, place))
+        let dead = match found {
+            None if self.policy.max_dead > 0 => self.best_dead(self.layout.chain_of(hash), &new)?,
+            _ => None,
+        };
+        Ok((self.store_over(found, dead, &new, mode)?, place))
     }
 
     /// Deletes the record that [`Engine::find`] has just found and leaves it in its chain.
@@ -123,7 +125,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     }
 
     /// Fills a dead record of the key. It is visible from the last word on that is written.
-    fn revive(&mut self, dead: &Found, parts: &[&[u8]]) -> Result<(), AccessError> {
+    pub(crate) fn revive(&mut self, dead: &Found, parts: &[&[u8]]) -> Result<(), AccessError> {
         let mut data_len = 0_u32;
         for part in parts {
             // The caller found that all of them fit into the record.

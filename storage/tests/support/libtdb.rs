@@ -134,6 +134,8 @@ symbols! {
     tdb_error: fn(Raw) -> c_int;
     tdb_fetch: fn(Raw, Data) -> Data;
     tdb_exists: fn(Raw, Data) -> c_int;
+    tdb_firstkey: fn(Raw) -> Data;
+    tdb_nextkey: fn(Raw, Data) -> Data;
     tdb_store: fn(Raw, Data, Data, c_int) -> c_int;
     tdb_delete: fn(Raw, Data) -> c_int;
     tdb_append: fn(Raw, Data, Data) -> c_int;
@@ -334,6 +336,24 @@ impl Tdb {
         // SAFETY: `tdb_fetch` hands out memory of malloc that the caller frees, once, here.
         unsafe { libc::free(found.dptr.cast()) };
         Some(value)
+    }
+
+    /// `tdb_firstkey`, or `tdb_nextkey` after `key`: another way to walk than [`Tdb::traverse`].
+    pub fn next_key(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
+        let raw = self.raw.as_ptr();
+        let found = match key {
+            // SAFETY: `raw` is an open handle of this thread; `key` outlives the call.
+            Some(key) => unsafe { (self.library.tdb_nextkey)(raw, Data::borrowed(key)) },
+            // SAFETY: `raw` is an open handle of this thread.
+            None => unsafe { (self.library.tdb_firstkey)(raw) },
+        };
+        if found.dptr.is_null() {
+            return None;
+        }
+        let key = copied(found);
+        // SAFETY: both hand out memory of malloc that the caller frees, once, here.
+        unsafe { libc::free(found.dptr.cast()) };
+        Some(key)
     }
 
     /// `tdb_fetch` as C programs use it: length of the value, which is freed. For measurements.

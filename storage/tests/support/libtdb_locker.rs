@@ -216,7 +216,8 @@ pub fn serve(obey: Result<impl FnMut(&str) -> String, impl std::fmt::Display>) -
 /// `start_nonblock`, `prepare`, `commit`, `cancel`, `store KEY VALUE`, `append KEY VALUE`,
 /// `hold KEY MICROSECONDS` (lock, sleep, unlock), `delete KEY`, `fetch KEY`, `seqnum`, `check`, `wipe`, `repack`,
 /// `traverse_hold` (visits the first record and sleeps in the callback until the next line),
-/// `traverse_hold_all` (the same with every record).
+/// `traverse_hold_all` (the same with every record), `traverse_show` (the same, saying `at KEY`),
+/// `firstkey`, `nextkey KEY` (say `at KEY` or `end`).
 /// Keys and values are words without blanks. Replies `ok`, `error CODE`, or the value.
 pub fn obey(tdb: &Tdb, line: &str) -> String {
     let mut words = line.split(' ');
@@ -255,16 +256,23 @@ pub fn obey(tdb: &Tdb, line: &str) -> String {
         "seqnum" => return tdb.seqnum().to_string(),
         "fetch" => {
             return match tdb.fetch(key) {
-                Some(value) => String::from_utf8_lossy(&value).into_owned(),
+                Some(value) => text(&value),
                 None => format!("error {}", tdb.error()),
             };
         }
-        "traverse_hold" | "traverse_hold_all" => {
-            let visited = tdb.traverse_read(|_, _| {
-                println!("{MARK}holding");
+        "firstkey" | "nextkey" => {
+            let key = tdb.next_key((command == "nextkey").then_some(key));
+            return key.map_or("end".to_owned(), |key| format!("at {}", text(&key)));
+        }
+        "traverse_hold" | "traverse_hold_all" | "traverse_show" => {
+            let visited = tdb.traverse_read(|key, _| {
+                match command {
+                    "traverse_show" => println!("{MARK}at {}", text(key)),
+                    _ => println!("{MARK}holding"),
+                }
                 let mut line = String::new();
                 let _ = io::stdin().read_line(&mut line);
-                command == "traverse_hold_all"
+                command != "traverse_hold"
             });
             visited.map(|_| ())
         }
@@ -274,4 +282,8 @@ pub fn obey(tdb: &Tdb, line: &str) -> String {
         Ok(()) => "ok".to_owned(),
         Err(TdbError(code)) => format!("error {code}"),
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
