@@ -76,6 +76,15 @@ impl FileStore {
         Ok(len.saturating_sub(self.start as u64))
     }
 
+    /// Tells the processor that the record which the word at `slot` leads to will be wanted. Reads
+    /// the word without any lock, so the hint may be wrong.
+    #[inline]
+    pub(crate) fn prefetch_record_at(&self, slot: u32) {
+        if let Ok([record]) = self.map.load_words(self.physical(slot)) {
+            self.map.prefetch(self.physical(record));
+        }
+    }
+
     #[inline]
     fn physical(&self, offset: u32) -> usize {
         self.start + offset as usize

@@ -27,6 +27,7 @@ impl Handle {
         chain: u32,
         kind: LockKind,
     ) -> Result<Option<Locked<'_>>, AccessError> {
+        self.database.prefetch_chain(chain);
         match self.engine().lock_chain_checked(chain, kind, Wait::No)? {
             TryLock::Granted => Ok(Some(Locked::new(self, chain))),
             TryLock::Busy => Ok(None),
@@ -39,6 +40,7 @@ impl Handle {
     /// [`AccessError`].
     #[inline]
     pub fn lock_chain(&mut self, chain: u32, kind: LockKind) -> Result<Locked<'_>, AccessError> {
+        self.database.prefetch_chain(chain);
         loop {
             match self.engine().lock_chain_checked(chain, kind, Wait::Yes) {
                 Ok(TryLock::Granted) => return Ok(Locked::new(self, chain)),
