@@ -7,6 +7,7 @@
 mod clients;
 pub mod controls;
 pub mod doorbell;
+mod early;
 mod io;
 pub mod lanes;
 pub mod limits;

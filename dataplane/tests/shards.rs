@@ -738,3 +738,57 @@ fn a_copy_to_be_called_back_is_given_up_with_its_database() {
         node.stop();
     });
 }
+
+/// The database of the name's clients is attached by another node, whose first call follows at once.
+#[test]
+fn a_call_of_another_node_waits_for_its_database() {
+    everywhere(|mut node| {
+        let late = DbId(78);
+        let path = node.folder.path().join("late.tdb.0");
+        let options = OpenOptions::create(1_001, DatabaseKind::Volatile.tdb_flags(true));
+        let mut handle = open(&path, &options).expect("a database");
+        for (number, outbox) in node.outboxes.iter_mut().enumerate() {
+            let key = [b'0' + u8::try_from(number).expect("few shards")];
+            let flags = CallFlags::IMMEDIATE_MIGRATION;
+            let callid = CallId::NULL;
+            let call = ReqCall { flags, db: late, callid, hopcount: 0, key: &key, calldata: b"" };
+            let envelope = Envelope {
+                generation: Generation(9),
+                destination: Destination::Node(pnn()),
+                source: Destination::Node(peer()),
+                reqid: Reqid(5),
+            };
+            let mut bytes = Vec::new();
+            Packet::ReqCall(call).encode_into(&mut bytes, envelope, PacketStyle::Daemon);
+            outbox.send(ToShard::NodePacket(bytes.into()));
+        }
+        node.order(|| Order::Barrier);
+        let database = Arc::clone(handle.database());
+        node.order(|| Order::Attach {
+            db: late,
+            flags: DbFlags::NONE,
+            database: Arc::clone(&database),
+            max_dead: 5,
+            frozen: false,
+        });
+        // Every call has moved its record to the node that it came from.
+        let start = Instant::now();
+        for number in 0..node.outboxes.len() {
+            let key = [b'0' + u8::try_from(number).expect("few shards")];
+            loop {
+                let mut value = Vec::new();
+                let record = handle.fetch_record(&key, &mut value).expect("readable");
+                if record.is_some_and(|record| record.header.dmaster == Dmaster::from(peer())) {
+                    break;
+                }
+                assert!(start.elapsed() < PATIENCE, "the call of key {number} is lost");
+                node.step();
+            }
+        }
+        node.stop();
+    });
+}
+
+fn peer() -> Pnn {
+    Pnn::new(1).expect("a number")
+}

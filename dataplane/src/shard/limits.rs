@@ -32,6 +32,13 @@ pub const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Refused connections are reported at most this often, with their number.
 pub const REFUSALS_PAUSE: Duration = Duration::from_secs(1);
 
+/// Record packets of other nodes that wait in a shard for their database to be attached; one more
+/// is refused like a call for a database that nobody knows.
+pub const EARLY_MAX: usize = 4_096;
+
+/// So long they wait; then they are refused.
+pub const EARLY_TIME: Duration = Duration::from_secs(10);
+
 /// A listener that ran out of descriptors tries again after this long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -11,7 +11,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ringmaster_protocol::{
-    Destination, Packet, PacketStyle, Pnn, Reqid, RequestHeader,
+    DbId, Destination, Packet, PacketStyle, Pnn, Reqid, RequestHeader,
     control::ControlOpcode,
     header::Envelope,
     keepalive::{KeepalivePayload, ReqKeepalive},
@@ -31,6 +31,7 @@ use rustix::fd::OwnedFd;
 
 use super::{
     ShardId,
+    early::database_of,
     lanes::{LaneSetup, Way, owner_of_peer, peer_at},
     limits::REFUSALS_PAUSE,
     message::{Credit, FromShard, Relay, ToShard},
@@ -320,9 +321,7 @@ impl Shard {
         };
         match self.io.peer(owner) {
             Some(peer) => peer.send(ToShard::NodePacket(bytes.into())),
-            None if owner == self.id => {
-                self.with_engine(|engine, cx| engine.node_packet(cx, header, packet));
-            }
+            None if owner == self.id => self.record_packet(header, packet, bytes),
             // A request id of nobody's.
             None => {}
         }
@@ -342,6 +341,46 @@ impl Shard {
         let relay = Arc::new(Relay::new(usize::from(self.shards) - 1, bytes.into()));
         for peer in self.io.peers.iter_mut().flatten() {
             peer.send(ToShard::Relay(Arc::clone(&relay)));
+        }
+    }
+
+    /// A packet for the record engine of this shard, if its database is attached here already.
+    pub(super) fn record_packet(
+        &mut self,
+        header: &RequestHeader,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+    ) {
+        if let Some(db) = database_of(packet)
+            && self.store.handle(db).is_none()
+            && self.early.keep(self.started.elapsed(), db, bytes.into()).is_none()
+        {
+            return;
+        }
+        self.with_engine(|engine, cx| engine.node_packet(cx, header, packet));
+    }
+
+    /// Goes on with what has waited for the database. Where the chain lies is known only now.
+    pub(super) fn take_early(&mut self, db: DbId) {
+        for bytes in self.early.take(db) {
+            let Ok((header, packet)) = Packet::decode(&bytes) else { continue };
+            let owner = match &packet {
+                Packet::ReqCall(call) => self.owner(call.db, call.key),
+                Packet::ReqDmaster(record) => self.owner(record.db, record.key),
+                Packet::ReplyDmaster(record) => self.owner(record.db, record.key),
+                _ => continue,
+            };
+            match self.io.peer(owner) {
+                Some(peer) => peer.send(ToShard::NodePacket(bytes)),
+                None => self.record_packet(&header, &packet, &bytes),
+            }
+        }
+    }
+
+    /// The database has not come: the engine refuses in C's words.
+    pub(super) fn refuse_early(&mut self, bytes: &[u8]) {
+        if let Ok((header, packet)) = Packet::decode(bytes) {
+            self.with_engine(|engine, cx| engine.node_packet(cx, &header, &packet));
         }
     }
 

@@ -36,7 +36,7 @@ impl Shard {
             }
             ToShard::NodePacket(bytes) => {
                 if let Ok((header, packet)) = Packet::decode(&bytes) {
-                    self.with_engine(|engine, cx| engine.node_packet(cx, &header, &packet));
+                    self.record_packet(&header, &packet, &bytes);
                 }
             }
             ToShard::UpdateMark(token) => self.update_marked(token),
@@ -78,7 +78,10 @@ impl Shard {
             Order::Attach { db, flags, database, max_dead, frozen } => {
                 self.engine.attach(db, flags);
                 match self.store.attach(db, &database, max_dead, frozen) {
-                    Ok(()) => true,
+                    Ok(()) => {
+                        self.take_early(db);
+                        true
+                    }
                     Err(error) => {
                         tracing::error!(%db, %error, "cannot open the database in a shard");
                         false

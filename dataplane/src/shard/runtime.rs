@@ -30,6 +30,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use super::{
     ShardId,
     clients::{Client, Clients, Sender},
+    early::Early,
     io::{Io, Sink},
     lanes::Lanes,
     limits::{ACCEPT_PAUSE, IDLE_MAX, MESSAGES_PER_TURN, PARKED_MAX, PARKED_REPLIES},
@@ -105,6 +106,8 @@ pub(super) struct Shard {
     pub(super) events: Vec<Event>,
     /// Copies that other nodes call back.
     pub(super) updates: Updates,
+    /// Packets that came before their database.
+    pub(super) early: Early,
     /// Input that waits for credit.
     pub(super) backlog: VecDeque<Event>,
     /// Control replies are put together here.
@@ -157,6 +160,7 @@ impl Shard {
             next_home: 0,
             events: Vec::new(),
             updates: Updates::default(),
+            early: Early::default(),
             backlog: VecDeque::new(),
             data: Vec::new(),
             stopping: false,
@@ -214,6 +218,9 @@ impl Shard {
         if let Some(at) = self.io.lanes.next_deadline() {
             limit = limit.min(at.saturating_sub(self.started.elapsed()));
         }
+        if let Some(at) = self.early.next_deadline() {
+            limit = limit.min(at.saturating_sub(self.started.elapsed()));
+        }
         if let Some(again) = self.accept_again {
             limit = limit.min(again.saturating_duration_since(Instant::now()));
         }
@@ -242,6 +249,9 @@ impl Shard {
             }
         }
         self.link_turn();
+        for bytes in self.early.expired(self.started.elapsed()) {
+            self.refuse_early(&bytes);
+        }
         self.with_engine(|engine, cx| engine.turn(cx));
         self.store.try_deferred();
         self.serve_grants();
