@@ -143,7 +143,8 @@ fn gone_client(call: &Call) -> impl Fn(&State) -> bool + Unpin + use<> {
     move |state| matches!(from, Origin::Client(id) if !state.clients.contains_key(&id))
 }
 
-/// Opens the file and makes the database known here.
+/// Opens the file and makes the database known here. It is being attached until the shards show it:
+/// whoever is told that it is known may ask them.
 ///
 /// # Errors
 /// Why it could not be opened.

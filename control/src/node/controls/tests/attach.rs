@@ -143,6 +143,19 @@ fn the_recovery_flag_lets_a_client_attach_in_a_recovery_and_only_then() {
     assert_eq!(cluster.reply(id).map(|answer| answer.status), Some(0));
 }
 
+/// The second one asked a shard for the path before the shards knew the database.
+#[test]
+fn a_second_attach_is_answered_when_the_shards_show_the_database() {
+    let mut cluster = Cluster::running(1);
+    hold_data(&mut cluster, 0, |data| matches!(data, DataAsk::Publish));
+    let first = cluster.send(0, &attach("locking.tdb"));
+    let second = cluster.send(0, &attach("locking.tdb"));
+    assert!(cluster.reply(first).is_none() && cluster.reply(second).is_none());
+    cluster.release(0, &Outcome::Done);
+    assert_eq!(cluster.reply(first).map(|answer| answer.status), Some(0));
+    assert_eq!(cluster.reply(second).map(|answer| answer.status), Some(0));
+}
+
 #[test]
 fn two_clients_that_attach_one_name_open_it_once() {
     let mut cluster = Cluster::running(1);
