@@ -12,24 +12,29 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 1.1 (step 23), 12.3, 15.1.
 
+mod cables;
 mod config;
 mod lease;
 mod loopback;
 mod node;
 pub mod processes;
+mod relay;
 mod status;
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use config::{Config, NODES_MAX, Script, Subject};
+pub use cables::Cables;
+pub use config::{Config, NODES_MAX, Network, NodeLine, Script, Subject};
 pub use loopback::{LOOPBACK, NODE_PORT};
 pub use node::Node;
+pub use relay::{Passed, Relay};
 pub use status::View;
 
 use crate::run::wait_until;
@@ -50,9 +55,11 @@ const SOCKET_PATH_MAX: usize = 107;
 pub struct Cluster {
     nodes: Vec<NodeState>,
     config: Config,
+    cables: Option<Cables>,
+    relay: Option<Relay>,
     // Order matters: processes end and files go (lease) before the addresses are free (subnet).
     lease: lease::Lease,
-    _subnet: loopback::Subnet,
+    subnet: loopback::Subnet,
 }
 
 impl Cluster {
@@ -63,7 +70,7 @@ impl Cluster {
     /// A daemon does not start or not become healthy in time; the error ends with its log.
     pub fn start(config: Config) -> Result<Self> {
         let cluster = Self::prepare(config)?;
-        for node in cluster.nodes() {
+        for node in cluster.nodes().take(cluster.listed()) {
             node.start()?;
             if cluster.config.first_leads && node.index() == 0 {
                 cluster.wait_for_leader(node)?;
@@ -86,10 +93,68 @@ impl Cluster {
         let mut nodes = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
             let base = directory.join(format!("node.{index}"));
-            write_node(&config, &directory, &base, index, &addresses)?;
+            write_node(&config, &directory, &base, index, *address)?;
             nodes.push(NodeState::new(config.subjects[index].clone(), base, *address));
         }
-        Ok(Self { nodes, config, lease, _subnet: subnet })
+        let cables = (config.network == Network::Cables).then(|| Cables::lay(&directory));
+        let relay = (config.network == Network::Relay).then(|| Relay::start(&subnet, &addresses));
+        let (cables, relay) = (cables.transpose()?, relay.transpose()?);
+        let cluster = Self { nodes, config, cables, relay, lease, subnet };
+        let all: Vec<_> = (0..cluster.listed()).map(Some).collect();
+        cluster.write_nodes_files(&all)?;
+        Ok(cluster)
+    }
+
+    fn listed(&self) -> usize {
+        self.config.listed.unwrap_or(self.len()).min(self.len())
+    }
+
+    /// Writes every node's nodes file: line `n` is node `n`, or deleted where there is `None`.
+    /// Daemons read it at their start and when `ctdb reloadnodes` tells them to.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_nodes_files(&self, listed: &[Option<usize>]) -> Result<()> {
+        for reader in 0..self.len() {
+            let line = |(position, node): (usize, &Option<usize>)| {
+                let address = self.nodes[node.unwrap_or(position)].address();
+                let through_relay = node.filter(|node| self.relay.is_some() && *node != reader);
+                let address = through_relay.map_or(address, |node| self.subnet.via(reader, node));
+                NodeLine { address, deleted: node.is_none() }
+            };
+            let lines: Vec<_> = listed.iter().enumerate().map(line).collect();
+            let path = self.nodes[reader].base().join("nodes");
+            write(path, &Config::nodes_file(&lines), false)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the cable between two nodes: nothing arrives any more in either direction.
+    ///
+    /// # Errors
+    /// The cluster has no [`Network::Cables`], or the kernel refuses.
+    pub fn cut(&self, one: usize, other: usize) -> Result<()> {
+        self.cables()?.cut(self.nodes[one].address(), self.nodes[other].address())?;
+        self.cables()?.cut(self.nodes[other].address(), self.nodes[one].address())
+    }
+
+    /// Mends what [`Cluster::cut`] cut.
+    ///
+    /// # Errors
+    /// As [`Cluster::cut`].
+    pub fn mend(&self, one: usize, other: usize) -> Result<()> {
+        self.cables()?.mend(self.nodes[one].address(), self.nodes[other].address())?;
+        self.cables()?.mend(self.nodes[other].address(), self.nodes[one].address())
+    }
+
+    fn cables(&self) -> Result<&Cables> {
+        self.cables.as_ref().context("this cluster was made without cables (Network::Cables)")
+    }
+
+    /// The relay between the nodes, in a cluster with [`Network::Relay`].
+    #[must_use]
+    pub const fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
     }
 
     /// Node `index`, which is also its PNN.
@@ -132,7 +197,7 @@ impl Cluster {
     /// # Errors
     /// Not within [`Config::start_timeout`].
     pub fn settle(&self) -> Result<View> {
-        let all: Vec<_> = (0..self.len()).collect();
+        let all: Vec<_> = (0..self.listed()).collect();
         self.settle_nodes(&all)
     }
 
@@ -188,6 +253,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// `program` where the cluster's network is.
+    fn program(&self, program: &Path) -> Command {
+        match &self.cables {
+            Some(cables) => cables.command(program),
+            None => Command::new(program),
+        }
+    }
+
     fn state(&self, index: usize) -> &NodeState {
         &self.nodes[index]
     }
@@ -207,7 +280,7 @@ fn write_node(
     shared: &Path,
     base: &Path,
     index: usize,
-    addresses: &[Ipv4Addr],
+    address: Ipv4Addr,
 ) -> Result<()> {
     let socket = node::socket_in(base);
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -220,8 +293,7 @@ fn write_node(
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     let lock = shared.join("cluster.lock");
-    write(base.join("ctdb.conf"), &config.conf_file(base, &lock, addresses[index]), false)?;
-    write(base.join("nodes"), &Config::nodes_file(addresses), false)?;
+    write(base.join("ctdb.conf"), &config.conf_file(index, base, &lock, address), false)?;
     write(base.join("public_addresses"), &config.public_addresses_file(index), false)?;
     if !config.tunables.is_empty() {
         write(base.join("ctdb.tunables"), &config.tunables_file(), false)?;

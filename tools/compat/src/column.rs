@@ -77,7 +77,7 @@ pub fn columns() -> (Vec<Column>, Vec<String>) {
     if refresh {
         return (columns, left_out);
     }
-    let tool = find(OUR_TOOL, "ctdb");
+    let tool = our_tool();
     let daemon = our_daemon().map(|ctdbd| Subject::Ours { ctdbd });
     match &tool {
         Some(tool) => columns.push(Column {
@@ -130,6 +130,12 @@ macro_rules! require_our_daemon {
             }
         }
     }};
+}
+
+/// Our tool, if it is built.
+#[must_use]
+pub fn our_tool() -> Option<PathBuf> {
+    find(OUR_TOOL, "ctdb")
 }
 
 /// The program named by `variable`, or `name` in the directory cargo builds into.

@@ -35,6 +35,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["ringmaster-client", "ringmaster-compat", "ringmaster-protocol", "ringmaster-storage"],
     ),
     (
+        "ringmaster-follow",
+        &["ringmaster-client", "ringmaster-compat", "ringmaster-protocol", "ringmaster-storage"],
+    ),
+    (
         "ringmaster-daemon",
         &[
             "ringmaster-control",

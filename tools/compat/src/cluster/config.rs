@@ -46,6 +46,19 @@ impl Subject {
     }
 }
 
+/// What lies between the nodes of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// The machine's loopback interface.
+    #[default]
+    Loopback,
+    /// A loopback interface of the cluster's own, whose [`super::Cables`] can be cut.
+    Cables,
+    /// A [`super::Relay`] in this process that sees every packet. Each node then has another nodes
+    /// file (the others are the relay's addresses), which `ctdb reloadnodes` does not take.
+    Relay,
+}
+
 /// An event script to install on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
@@ -55,6 +68,15 @@ pub struct Script {
     pub text: String,
     /// Whether it may be executed: one that may not is disabled.
     pub enabled: bool,
+}
+
+/// A line of a nodes file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLine {
+    /// Where the node listens.
+    pub address: Ipv4Addr,
+    /// Whether the line is commented out: a deleted node keeps its number.
+    pub deleted: bool,
 }
 
 /// A cluster to start. [`Config::new`] gives the plain one; the methods change it.
@@ -77,6 +99,14 @@ pub struct Config {
     pub extra_conf: String,
     /// Text of every `ringmaster.conf`, which only our daemon reads; empty: no such file.
     pub ringmaster_conf: String,
+    /// Likewise, for one node each; missing nodes have none.
+    pub node_conf: Vec<String>,
+    /// Log level of every daemon.
+    pub log_level: &'static str,
+    /// How many of the nodes the nodes files name at first; the others wait to be added.
+    pub listed: Option<usize>,
+    /// What lies between the nodes.
+    pub network: Network,
     /// Event scripts besides the recording `00.test`.
     pub scripts: Vec<Script>,
     /// How long until every node is OK.
@@ -100,6 +130,10 @@ impl Config {
             tunables: Vec::new(),
             extra_conf: String::new(),
             ringmaster_conf: String::new(),
+            node_conf: Vec::new(),
+            log_level: "INFO",
+            listed: None,
+            network: Network::Loopback,
             scripts: Vec::new(),
             start_timeout: Duration::from_secs(120),
         }
@@ -152,6 +186,36 @@ impl Config {
         self
     }
 
+    /// Appends text to the `ctdb.conf` of node `index`.
+    #[must_use]
+    pub fn conf_of(mut self, index: usize, text: &str) -> Self {
+        if self.node_conf.len() <= index {
+            self.node_conf.resize(index + 1, String::new());
+        }
+        self.node_conf[index].push_str(text);
+        self
+    }
+
+    /// Node `index` never leads.
+    #[must_use]
+    pub fn follower(self, index: usize) -> Self {
+        self.conf_of(index, "[cluster]\n\tleader capability = false\n")
+    }
+
+    /// Sets what lies between the nodes.
+    #[must_use]
+    pub const fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// The nodes files name only the first `count` nodes; [`super::Cluster::start`] starts those.
+    #[must_use]
+    pub const fn listed(mut self, count: usize) -> Self {
+        self.listed = Some(count);
+        self
+    }
+
     /// Node 0 leads, for output that names the leader.
     #[must_use]
     pub fn first_leads(mut self) -> Self {
@@ -166,9 +230,10 @@ impl Config {
         self
     }
 
-    pub(super) fn nodes_file(addresses: &[Ipv4Addr]) -> String {
-        addresses.iter().fold(String::new(), |mut text, address| {
-            let _ = writeln!(text, "{address}");
+    pub(super) fn nodes_file(lines: &[NodeLine]) -> String {
+        lines.iter().fold(String::new(), |mut text, line| {
+            let sign = if line.deleted { "#" } else { "" };
+            let _ = writeln!(text, "{sign}{}", line.address);
             text
         })
     }
@@ -185,8 +250,15 @@ impl Config {
         })
     }
 
-    pub(super) fn conf_file(&self, base: &Path, lock: &Path, address: Ipv4Addr) -> String {
+    pub(super) fn conf_file(
+        &self,
+        index: usize,
+        base: &Path,
+        lock: &Path,
+        address: Ipv4Addr,
+    ) -> String {
         let base = base.display();
+        let own = self.node_conf.get(index).map_or("", String::as_str);
         let lock = if self.cluster_lock {
             format!("\tcluster lock = {}\n", lock.display())
         } else {
@@ -195,7 +267,7 @@ impl Config {
         format!(
             "[logging]\n\
              \tlocation = file:{base}/log.ctdb\n\
-             \tlog level = INFO\n\
+             \tlog level = {}\n\
              [cluster]\n\
              {lock}\
              \tnode address = {address}\n\
@@ -204,8 +276,8 @@ impl Config {
              \tvolatile database directory = {base}/db/volatile\n\
              \tpersistent database directory = {base}/db/persistent\n\
              \tstate database directory = {base}/db/state\n\
-             {}",
-            self.leader_timeout_s, self.extra_conf
+             {}{own}",
+            self.log_level, self.leader_timeout_s, self.extra_conf
         )
     }
 }
@@ -234,9 +306,9 @@ mod tests {
     #[test]
     fn a_cluster_without_lock_names_none_in_its_configuration() {
         let address = Ipv4Addr::new(127, 1, 1, 1);
-        let with = Config::new(1).conf_file(Path::new("/b"), Path::new("/lock"), address);
+        let with = Config::new(1).conf_file(0, Path::new("/b"), Path::new("/lock"), address);
         let without = Config::new(1).without_cluster_lock();
-        let without = without.conf_file(Path::new("/b"), Path::new("/lock"), address);
+        let without = without.conf_file(0, Path::new("/b"), Path::new("/lock"), address);
         assert!(with.contains("\tcluster lock = /lock\n\tnode address = 127.1.1.1\n"), "{with}");
         assert!(!without.contains("lock ="), "{without}");
     }

@@ -22,6 +22,8 @@ pub const NODE_PORT: u16 = 4379;
 
 /// Addresses that must be free in a subnet: the largest cluster.
 const HOSTS: u8 = 8;
+/// First address of a relay: behind the nodes.
+const FIRST_VIA: u8 = 10;
 
 /// A subnet nobody else uses while this value lives.
 #[derive(Debug)]
@@ -68,6 +70,14 @@ impl Subnet {
     pub(super) const fn host(&self, number: u8) -> Ipv4Addr {
         let [a, b, c] = self.prefix;
         Ipv4Addr::new(a, b, c, number)
+    }
+
+    /// Where node `from` finds node `to` when a relay stands between them.
+    #[must_use]
+    pub(super) fn via(&self, from: usize, to: usize) -> Ipv4Addr {
+        let pair = from * usize::from(HOSTS) + to;
+        let pair = u8::try_from(pair).expect("nodes are less than HOSTS");
+        self.host(FIRST_VIA + pair)
     }
 }
 

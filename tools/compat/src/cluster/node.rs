@@ -44,6 +44,14 @@ impl NodeState {
         Self { subject, base, address, stdin: Mutex::new(None) }
     }
 
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) const fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
     fn hold_stdin(&self, pipe: Option<PipeWriter>) {
         *self.stdin.lock().unwrap_or_else(PoisonError::into_inner) = pipe;
     }
@@ -63,6 +71,12 @@ impl<'a> Node<'a> {
 
     fn state(&self) -> &'a NodeState {
         self.cluster.state(self.index)
+    }
+
+    /// The daemon it runs.
+    #[must_use]
+    pub fn subject(&self) -> &'a Subject {
+        &self.cluster.config().subjects[self.index]
     }
 
     /// Position in the nodes file: the PNN.
@@ -118,7 +132,7 @@ impl<'a> Node<'a> {
     /// have nothing to do with CTDB.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new(program.as_ref());
+        let mut command = self.cluster.program(program.as_ref());
         command.env_clear();
         for name in PASSED_ON {
             if let Some(value) = std::env::var_os(name) {
@@ -245,11 +259,12 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// Last `count` lines of the daemon's log under a heading.
+    /// Last `count` lines of the daemon's log under a heading, without those about hot keys, of which
+    /// a loaded node writes many.
     #[must_use]
     pub fn log_tail(&self, count: usize) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        let lines: Vec<_> = text.lines().filter(|line| !line.contains(" hot key ")).collect();
         let tail = lines[lines.len().saturating_sub(count)..].join("\n");
         format!("--- node {}: {}\n{tail}\n", self.index, self.log().display())
     }
