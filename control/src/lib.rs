@@ -4,5 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod failover;
 pub mod node;
 pub mod plane;

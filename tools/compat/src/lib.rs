@@ -19,4 +19,5 @@ pub mod normalise;
 pub mod prerequisite;
 pub mod run;
 pub mod runner;
+pub mod takeover_helper;
 pub mod vitals;

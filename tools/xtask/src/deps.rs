@@ -32,7 +32,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-compat", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
     (
         "ringmaster-bench",
-        &["ringmaster-client", "ringmaster-compat", "ringmaster-protocol", "ringmaster-storage"],
+        &[
+            "ringmaster-client",
+            "ringmaster-compat",
+            "ringmaster-control",
+            "ringmaster-protocol",
+            "ringmaster-storage",
+        ],
     ),
     (
         "ringmaster-follow",
