@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringmaster_compat::cluster::{Cluster, Config, Subject};
+use ringmaster_client::Client;
+use ringmaster_compat::cluster::{Cluster, Config, Node, Subject};
 use ringmaster_compat::column::our_daemon;
 use ringmaster_compat::prerequisite::skip;
 use ringmaster_compat::require_c_cluster;
 use ringmaster_compat::run::wait_until;
+use ringmaster_protocol::tunnel::TunnelFlags;
+use ringmaster_protocol::{Destination, Pnn, Srvid};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -63,9 +66,42 @@ fn records_and_controls_go_both_ways_between_a_c_daemon_and_ours() {
             let state = asker.tool_ok(&["runstate", "-n", asked]).unwrap();
             assert_eq!(state, "RUNNING\n");
         }
+        messages_and_tunnels_go_both_ways([c, ours]);
         let traversed = ours.tool_ok(&["cattdb", "v.tdb"]).unwrap();
         assert!(traversed.contains("Dumped 20 record(s)"), "{traversed}");
         cluster.stop().unwrap();
+    }
+}
+
+/// In the range for tests.
+const ROOM: Srvid = Srvid(0xAE00_0000_0000_00E1);
+
+fn messages_and_tunnels_go_both_ways(nodes: [Node<'_>; 2]) {
+    let mut clients = nodes.map(|node| {
+        let mut client = Client::connect_to(&node.socket(), PATIENCE).expect("connected");
+        client.register(ROOM).expect("registered");
+        client.register_tunnel(ROOM.0).expect("registered");
+        client
+    });
+    let pnn = |node: u32| Pnn::new(node).expect("few nodes");
+    let to = [pnn(0), pnn(1)];
+    for (from, other) in [(0, 1), (1, 0)] {
+        for number in 0..200_u32 {
+            let data = number.to_le_bytes();
+            clients[from].send_message(Destination::Node(to[other]), ROOM, &data).expect("sent");
+        }
+        clients[from].send_message(Destination::BroadcastConnected, ROOM, b"all").expect("sent");
+        for number in 0..200_u32 {
+            let message = clients[other].receive(PATIENCE).expect("a message");
+            assert_eq!(message.data, number.to_le_bytes());
+        }
+        for client in &mut clients {
+            assert_eq!(client.receive(PATIENCE).expect("the broadcast").data, b"all");
+        }
+        let flags = TunnelFlags::REQUEST;
+        clients[from].send_tunnel(to[other], ROOM.0, flags, b"by tunnel").expect("sent");
+        let packet = clients[other].receive_tunnel(ROOM.0, PATIENCE).expect("a packet");
+        assert_eq!((packet.tunnel_id, packet.data), (ROOM.0, b"by tunnel".to_vec()));
     }
 }
 
