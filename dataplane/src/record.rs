@@ -56,6 +56,7 @@ use database::Database;
 use parking::{Locked, Origin, Parked, Work};
 use pending::{Asker, PendingCall};
 use timers::Timer;
+use vacuum::Tombstone;
 
 /// The record protocol of one shard.
 #[derive(Debug)]
@@ -200,7 +201,7 @@ impl RecordEngine {
     }
 
     /// Takes the keys scheduled for deletion out of a database, for a vacuum round.
-    pub fn take_delete_queue(&mut self, id: DbId) -> Vec<(Box<[u8]>, RecordHeader)> {
+    pub fn take_delete_queue(&mut self, id: DbId) -> Vec<Tombstone> {
         self.databases.get_mut(&id).map(|db| db.deletions.take()).unwrap_or_default()
     }
 

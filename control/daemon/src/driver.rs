@@ -129,7 +129,7 @@ pub(crate) struct Driver {
     /// Counters that have arrived, by the order that asked for them.
     pub(crate) statistics: BTreeMap<AckToken, Vec<ShardStatistics>>,
     /// What shards have handed over for a vacuum round, until its job is given to the worker.
-    pub(crate) deletions: HashMap<DbId, Vec<worker::Scheduled>>,
+    pub(crate) deletions: HashMap<DbId, Vec<worker::Tombstone>>,
     pub(crate) manager: ServiceManager,
     pub(crate) supervision: Supervision,
     /// When the service manager was last told that the daemon lives, since the start.

@@ -29,7 +29,6 @@ use ringmaster_protocol::{
     DbId, Pnn, Srvid,
     control::ControlOpcode,
     database::{DbFlags, TdbOpenFlags},
-    record::RecordHeader,
 };
 use ringmaster_storage::{
     handle::{Database, Handle},
@@ -50,8 +49,8 @@ pub const STAGED_BYTES_MAX: usize = 8 * 1024 * 1024 * 1024;
 /// Key of the sequence number that transactions keep (with its NUL).
 pub(crate) const SEQNUM_KEY: &[u8] = b"__db_sequence_number__\0";
 
-/// A key and the header with which it was scheduled for deletion.
-pub type Scheduled = (Box<[u8]>, RecordHeader);
+/// What a vacuum round is given.
+pub use ringmaster_dataplane::record::vacuum::Tombstone;
 
 /// What a worker is asked to do.
 #[derive(Debug)]
@@ -90,7 +89,7 @@ pub enum Job {
     /// Start a vacuum round.
     VacuumBegin {
         /// What was scheduled for deletion.
-        scheduled: Vec<Scheduled>,
+        scheduled: Vec<Tombstone>,
         /// Look for empty records in the whole file too.
         full: bool,
     },

@@ -22,7 +22,7 @@ mod election;
 mod flags;
 mod leader;
 mod main_loop;
-mod merge;
+pub mod merge;
 mod messages;
 mod push;
 mod recovery;

@@ -275,8 +275,8 @@ pub struct VacuumStep {
     /// Records that these lmasters have to fetch (payload of VACUUM_FETCH).
     pub fetch: Vec<(Pnn, Vec<u8>)>,
     /// Records that every other node has to delete its copy of first (payload of
-    /// TRY_DELETE_RECORDS).
-    pub delete: Option<Vec<u8>>,
+    /// TRY_DELETE_RECORDS), and the node that is asked last, because its copies are the newest.
+    pub delete: Vec<(Option<Pnn>, Vec<u8>)>,
     /// Records that have been deleted.
     pub deleted: u32,
     /// The round is not over.

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ringmaster_protocol::{Generation, database::DbFlags, hash::jenkins, record::RecordHeader};
+use ringmaster_protocol::{
+    Generation, Pnn, database::DbFlags, hash::jenkins, record::RecordHeader,
+};
 
-use super::{Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke};
+use super::{
+    Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke, vacuum::Tombstone,
+};
 
 /// Keys scheduled for deletion that are kept; more wait for a full vacuum run to find them.
 const DELETIONS_MAX: usize = 1_000_000;
@@ -145,7 +149,7 @@ impl Database {
 /// both wait, the second is left to a later full run.
 #[derive(Debug, Default)]
 pub(super) struct DeleteQueue {
-    entries: BTreeMap<u32, (Box<[u8]>, RecordHeader)>,
+    entries: BTreeMap<u32, Tombstone>,
 }
 
 impl DeleteQueue {
@@ -153,12 +157,20 @@ impl DeleteQueue {
         let hash = jenkins(key);
         let full = self.entries.len() >= DELETIONS_MAX;
         match self.entries.get_mut(&hash) {
-            Some((known, queued)) if &**known == key => *queued = header,
+            Some(known) if &*known.key == key => known.header = header,
             Some(_) => {}
             None if full => {}
             None => {
-                self.entries.insert(hash, (key.into(), header));
+                self.entries.insert(hash, Tombstone { key: key.into(), header, came_from: None });
             }
+        }
+    }
+
+    /// Who has handed over the record, if it is noted at all.
+    pub(super) fn came_from(&mut self, key: &[u8], node: Pnn) {
+        let known = self.entries.get_mut(&jenkins(key)).filter(|known| &*known.key == key);
+        if let Some(known) = known {
+            known.came_from = Some(node);
         }
     }
 
@@ -167,12 +179,12 @@ impl DeleteQueue {
             return;
         }
         let hash = jenkins(key);
-        if self.entries.get(&hash).is_some_and(|(known, _)| &**known == key) {
+        if self.entries.get(&hash).is_some_and(|known| &*known.key == key) {
             self.entries.remove(&hash);
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<(Box<[u8]>, RecordHeader)> {
+    pub(super) fn take(&mut self) -> Vec<Tombstone> {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 }

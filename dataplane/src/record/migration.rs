@@ -159,7 +159,11 @@ impl RecordEngine {
         }
         let header = RecordHeader { rsn: packet.rsn, dmaster: known.dmaster, flags: packet.flags };
         if dmaster == self.pnn {
-            return self.become_dmaster(cx, packet, reqid);
+            self.become_dmaster(cx, packet, reqid)?;
+            if let Some(db) = self.databases.get_mut(&packet.db) {
+                db.deletions.came_from(&packet.key, from);
+            }
+            return Ok(());
         }
         self.hand_over_as_lmaster(cx, packet.db, &packet.key, dmaster, reqid, header, &packet.data)
     }

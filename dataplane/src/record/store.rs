@@ -98,6 +98,12 @@ impl MemoryStore {
         self.held.remove(&(db, key.into()));
     }
 
+    /// Whether another process holds the chain.
+    #[must_use]
+    pub fn is_held(&self, db: DbId, key: &[u8]) -> bool {
+        self.held.contains(&(db, key.into()))
+    }
+
     /// A waiter has got the chain for the engine; `false` when it is held.
     pub fn grant(&mut self, db: DbId, key: &[u8]) -> bool {
         let chain: Chain = (db, key.into());

@@ -5,6 +5,7 @@
 //! Invariants
 //! - A record is deleted for good by its lmaster alone, while it is dmaster, and only after every
 //!   node that may have a copy has deleted its own: an old copy with data would win a recovery.
+//! - Of the copies elsewhere the newest, which is empty, goes last.
 //! - A copy is deleted only where it is nobody's: not at the dmaster, not at the lmaster.
 //! - Whatever was found out before the chain was locked is looked at again.
 //!
@@ -24,6 +25,19 @@ pub fn lmaster_of(map: &[Pnn], key: &[u8], this_node: Pnn) -> Pnn {
         Ok(len) if len > 0 => map[(jenkins(key) % len) as usize],
         _ => this_node,
     }
+}
+
+/// A record that a round has to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Key.
+    pub key: Box<[u8]>,
+    /// As it was when it was noted.
+    pub header: RecordHeader,
+    /// The node that has handed it to this one as its lmaster. It has the newest copy elsewhere: it
+    /// is asked last to delete it. If this node died in the middle, the others would have only older
+    /// copies, with data.
+    pub came_from: Option<Pnn>,
 }
 
 /// A record as it is found under its lock.

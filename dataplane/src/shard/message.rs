@@ -19,7 +19,7 @@ use super::{
     updates::CopyUpdates,
 };
 use crate::{
-    record::{ClientId, ControlToken},
+    record::{ClientId, ControlToken, vacuum::Tombstone},
     view::NodeView,
 };
 
@@ -298,8 +298,8 @@ pub enum FromShard {
     Deletions {
         /// Which database.
         db: DbId,
-        /// Keys, each with the header it was scheduled with.
-        records: Vec<(Box<[u8]>, RecordHeader)>,
+        /// What is empty, as it was noted.
+        records: Vec<Tombstone>,
     },
     /// The shard has ended: by order, or because its reactor is broken.
     Stopped {

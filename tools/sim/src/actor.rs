@@ -16,9 +16,6 @@ use crate::{
     sim::{Event, Sim},
 };
 
-/// The client that the daemon's own vacuuming is.
-pub(crate) const VACUUM: ClientId = ClientId(u32::MAX);
-
 /// What a client wants to do to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -38,6 +38,11 @@ impl Sim {
         }
     }
 
+    /// Somebody holds a chain.
+    pub(crate) fn is_held(&self, node: usize, key: &[u8]) -> bool {
+        self.nodes[node].store.memory.is_held(DB, key)
+    }
+
     /// A process other than the daemon gives a chain back.
     pub(crate) fn let_go(&mut self, node: usize, key: &[u8]) {
         self.nodes[node].store.memory.let_go(DB, key);

@@ -45,6 +45,7 @@ impl Sim {
             && self.recovery.is_none()
             && self.actors.iter().all(Actor::is_done)
             && self.nodes.iter().all(|node| node.engine.backlog() == 0 && node.updates.is_empty())
+            && self.waiters.is_empty()
             && self.nodes.iter().all(|node| node.engine.counters().pending_calls == 0)
     }
 
@@ -59,9 +60,10 @@ impl Sim {
             .collect();
         let backlogs: Vec<usize> = self.nodes.iter().map(|node| node.engine.backlog()).collect();
         format!(
-            "it does not come to an end: {} (recovery: {}, put aside: {backlogs:?})",
+            "it does not come to an end: {} (recovery: {:?}, put aside: {backlogs:?}, requests: {:?})",
             clients.join("; "),
-            self.recovery.is_some()
+            self.recovery,
+            self.waiters
         )
     }
 

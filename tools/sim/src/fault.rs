@@ -1,6 +1,11 @@
 //! What goes wrong: connections break, processes stop and crash, nodes are cut off.
 
-use crate::sim::{Event, Sim};
+use ringmaster_protocol::control::ControlRequest;
+
+use crate::{
+    network::pair,
+    sim::{Event, Sim},
+};
 
 impl Sim {
     /// Spreads the faults over the first four fifths of a run.
@@ -18,7 +23,9 @@ impl Sim {
         let node = self.random.index(self.nodes.len());
         let other = self.random.index(self.nodes.len());
         match self.random.below(5) {
-            0 if other != node => self.break_link(node, other),
+            0 if other != node && !self.broken.contains(&pair(node, other)) => {
+                self.break_link(node, other);
+            }
             1 => {
                 let micros = self.random.range(1_000, 1_500_000);
                 self.pause(node, micros);
@@ -36,8 +43,20 @@ impl Sim {
     /// The connection between two nodes breaks and comes back; what was under way is lost.
     pub fn break_link(&mut self, a: usize, b: usize) {
         self.note(|| format!("FAULT connection {a} - {b} breaks"));
+        self.broken.insert(pair(a, b));
         self.lose(a, b);
+        self.healing += 1;
+        let time = self.random.range(1_000, 500_000);
+        self.after(time, Event::Reconnect { a, b });
         self.want_recovery("a connection broke");
+    }
+
+    pub(crate) fn reconnect(&mut self, a: usize, b: usize) {
+        self.note(|| format!("connection {a} - {b} stands"));
+        self.healing -= 1;
+        self.broken.remove(&pair(a, b));
+        self.meet(a, b);
+        self.want_recovery("a connection stands again");
     }
 
     /// The daemon of a node does nothing for a while; its clients go on.
@@ -61,6 +80,8 @@ impl Sim {
             }
         }
         self.clients_die(node);
+        self.waiters.retain(|_, (of, _)| *of != node);
+        self.outstanding.retain(|_, asked| asked.from != node);
         self.healing += 1;
         let down = self.random.range(10_000, 3_000_000);
         self.after(down, Event::Restart { node });
@@ -74,6 +95,7 @@ impl Sim {
         let life = self.nodes[node].life + 1;
         self.nodes[node] = self.new_node(node, life);
         self.nodes[node].cut = cut;
+        self.start_node(node);
         self.want_recovery("a node came");
     }
 
@@ -90,6 +112,8 @@ impl Sim {
             }
         }
         self.nodes[node].cut = true;
+        // As one that has lost its quorum is.
+        self.order(node, 0, &ControlRequest::StopNode);
         self.healing += 1;
         let time = self.random.range(10_000, 3_000_000);
         self.after(time, Event::Heal { node });
@@ -100,6 +124,12 @@ impl Sim {
         self.note(|| format!("node {node} is no longer cut off"));
         self.healing -= 1;
         self.nodes[node].cut = false;
+        if self.nodes[node].alive {
+            self.order(node, 0, &ControlRequest::ContinueNode);
+        }
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.meet(node, other);
+        }
         self.want_recovery("a node came back");
     }
 }

@@ -6,8 +6,9 @@
 //! Invariants
 //! - Everything that happens is an event in one queue, ordered by simulated time; every choice comes
 //!   from the seed. The same seed and options give the same run.
-//! - The engine is the production one. Recovery is a model that follows C's rules; the stores, the
-//!   network and the clients are models too.
+//! - Production code: the record engines, the planes (what they ask of other nodes, vacuum rounds, what
+//!   they answer in a recovery), what vacuuming decides about a record, how a leader merges. Models: the
+//!   leader of a recovery, the workers, the stores, the network, the clients.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 2, 3 and 7.
 
@@ -18,11 +19,13 @@ mod fault;
 mod mutation;
 mod network;
 mod node;
+mod plane;
 mod random;
 mod recovery;
 mod sim;
+mod store;
 mod truth;
-mod vacuum;
+mod worker;
 
 pub use actor::Kind;
 pub use mutation::Mutation;

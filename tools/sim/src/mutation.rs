@@ -14,6 +14,8 @@ pub enum Mutation {
     CopyKeptAfterRevoke,
     /// Vacuuming deletes a tombstone without asking the other nodes for older copies.
     TombstoneDroppedEarly,
+    /// After everybody has agreed, a tombstone is deleted without another look.
+    TombstoneNotLookedAtAgain,
     /// The old dmaster notes the new one only some time after the packet has left.
     DmasterStoredLate,
     /// The lmaster believes a `REQ_DMASTER` whoever it comes from (and old ones come again).
@@ -31,8 +33,9 @@ pub enum Mutation {
     /// `UPDATE_RECORD` is done by a thread of its own, and may come before the copy that it calls
     /// back.
     UpdateOvertakesCopy,
-    /// `UPDATE_RECORD` overwrites whatever it meets, even from before a recovery, as in C.
-    LateUpdateObeyed,
+    /// A control from before a recovery is obeyed, and `UPDATE_RECORD` overwrites whatever it meets, as
+    /// in C.
+    LateControlObeyed,
     /// Vacuuming asks only the nodes that it has a connection to, as in C.
     AbsentNotAsked,
 }
@@ -45,12 +48,13 @@ impl Mutation {
     }
 
     /// Those that a few runs find. The last three take thousands.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RsnNotRaised,
         Self::OldGenerationAccepted,
         Self::RevokeForgotten,
         Self::CopyKeptAfterRevoke,
         Self::TombstoneDroppedEarly,
+        Self::TombstoneNotLookedAtAgain,
         Self::DmasterStoredLate,
         Self::StrangerBelieved,
         Self::ResendForgotten,
@@ -60,12 +64,13 @@ impl Mutation {
         Self::ClientIgnoresDelegations,
     ];
 
-    const EVERY: [Self; 15] = [
+    const EVERY: [Self; 16] = [
         Self::RsnNotRaised,
         Self::OldGenerationAccepted,
         Self::RevokeForgotten,
         Self::CopyKeptAfterRevoke,
         Self::TombstoneDroppedEarly,
+        Self::TombstoneNotLookedAtAgain,
         Self::DmasterStoredLate,
         Self::StrangerBelieved,
         Self::ResendForgotten,
@@ -74,7 +79,7 @@ impl Mutation {
         Self::RecoveryIgnoresRsn,
         Self::ClientIgnoresDelegations,
         Self::UpdateOvertakesCopy,
-        Self::LateUpdateObeyed,
+        Self::LateControlObeyed,
         Self::AbsentNotAsked,
     ];
 }

@@ -1,24 +1,48 @@
-//! One simulated node: the production engine, its records in memory, and what it asked for.
+//! One simulated node: the production engine and plane, its records in memory, and what they asked
+//! for.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
+};
 
+use ringmaster_control::{
+    node::{
+        NodePlane, State,
+        state::{Constants, NodeEntry},
+        world::DataAsk,
+    },
+    plane::{Millis as PlaneMillis, Token},
+};
 use ringmaster_dataplane::record::{
-    ClientId, ControlToken, FetchError, LockOutcome, MemoryStore, NodeEnvelope, Output,
-    RecordEngine, RecordStore, Ticket, UpdateToken,
+    ClientId, ControlToken, NodeEnvelope, Output, RecordEngine, Ticket, UpdateToken,
+    vacuum::Tombstone,
 };
 use ringmaster_protocol::{
-    DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, Rsn, database::DbFlags,
-    header::Envelope, record::RecordHeader,
+    DbId, Destination, Generation, Packet, PacketStyle, Pnn, Reqid, SockAddr,
+    header::Envelope,
+    node::NodeFlags,
+    process::{RunState, Timeval},
+    record::RecordHeader,
+    tunable::{Tunable, TunableList},
 };
 
-use crate::mutation::Mutation;
+use crate::{mutation::Mutation, store::SimStore, worker::Round};
 
-/// The database of all simulated records.
-pub(crate) const DB: DbId = DbId(0x5EED_0001);
+/// Name of the database of records that move.
+pub(crate) const DB_NAME: &str = "locking.tdb";
+
+/// Its id.
+pub(crate) const DB: DbId = DbId(0x7a19_d84d);
 
 /// The number of a node as the protocol has it.
 pub(crate) fn pnn(node: usize) -> Pnn {
     u32::try_from(node).ok().and_then(Pnn::new).expect("few nodes")
+}
+
+/// The place of a node.
+pub(crate) fn place(pnn: Pnn) -> usize {
+    usize::try_from(pnn.get()).expect("few nodes")
 }
 
 /// What an engine asked for in one call into it.
@@ -67,86 +91,15 @@ impl Output for Recorder {
     }
 }
 
-/// Memory, with the mistakes that a store can make.
-pub(crate) struct SimStore {
-    pub(crate) memory: MemoryStore,
-    me: Pnn,
-    mutation: Option<Mutation>,
-    /// A record has changed since the checkers looked last.
-    pub(crate) changed: bool,
-    /// Records whose change is held back ([`Mutation::DmasterStoredLate`]).
-    pub(crate) late: Vec<(Vec<u8>, RecordHeader, Vec<u8>)>,
-}
-
-impl SimStore {
-    fn new(me: Pnn, mutation: Option<Mutation>) -> Self {
-        Self { memory: MemoryStore::new(), me, mutation, changed: false, late: Vec::new() }
-    }
-}
-
-impl RecordStore for SimStore {
-    fn try_lock(&mut self, db: DbId, key: &[u8]) -> LockOutcome {
-        let outcome = self.memory.try_lock(db, key);
-        if outcome == LockOutcome::Busy && self.mutation == Some(Mutation::ChainLockNotTaken) {
-            self.memory.let_go(db, key);
-            return self.memory.try_lock(db, key);
-        }
-        outcome
-    }
-
-    fn unlock(&mut self, db: DbId, key: &[u8]) {
-        self.memory.unlock(db, key);
-    }
-
-    fn fetch(
-        &mut self,
-        db: DbId,
-        key: &[u8],
-        value: &mut Vec<u8>,
-    ) -> Result<Option<RecordHeader>, FetchError> {
-        self.memory.fetch(db, key, value)
-    }
-
-    fn store(
-        &mut self,
-        db: DbId,
-        key: &[u8],
-        mut header: RecordHeader,
-        value: &[u8],
-    ) -> Result<(), FetchError> {
-        self.changed = true;
-        match self.mutation {
-            Some(Mutation::RsnNotRaised) => header.rsn = Rsn(header.rsn.0.min(2)),
-            Some(Mutation::DmasterStoredLate) => {
-                let mine = self.memory.get(db, key).is_some_and(|old| old.0.dmaster.is(self.me));
-                if mine && !header.dmaster.is(self.me) {
-                    self.late.push((key.to_vec(), header, value.to_vec()));
-                    return Ok(());
-                }
-            }
-            _ => {}
-        }
-        self.memory.store(db, key, header, value)
-    }
-
-    fn delete(&mut self, db: DbId, key: &[u8]) -> Result<(), FetchError> {
-        self.changed = true;
-        self.memory.delete(db, key)
-    }
-}
-
-/// A tombstone that its lmaster wants to delete, and who has yet to agree.
-#[derive(Clone, Debug)]
-pub(crate) struct Deletion {
-    pub(crate) header: RecordHeader,
-    pub(crate) left: Vec<usize>,
-}
+/// Records by their keys.
+pub(crate) type Copies = BTreeMap<Vec<u8>, (RecordHeader, Vec<u8>)>;
 
 /// A node.
 pub(crate) struct Node {
     pub(crate) engine: RecordEngine,
     pub(crate) store: SimStore,
     pub(crate) out: Recorder,
+    pub(crate) plane: NodePlane,
     /// Grows with every start of the daemon; events of an earlier life are void.
     pub(crate) life: u32,
     pub(crate) alive: bool,
@@ -156,46 +109,97 @@ pub(crate) struct Node {
     pub(crate) paused_until: u64,
     /// Frozen, or a freeze waits for the clients that hold a chain.
     pub(crate) frozen: bool,
-    /// Recovery mode ACTIVE.
-    pub(crate) recovering: bool,
-    /// It has been frozen as inactive: its records are not used by the next recovery.
-    pub(crate) invalid: bool,
     /// Of the database.
     pub(crate) generation: Generation,
     pub(crate) waiting: Vec<(Vec<u8>, Ticket)>,
-    pub(crate) updates: Vec<(ControlToken, usize)>,
-    pub(crate) deletions: BTreeMap<Vec<u8>, Deletion>,
+    /// Records of an `UPDATE_RECORD` that the engine has not answered for, by the ask of the plane.
+    pub(crate) updates: Vec<(UpdateToken, Token, u64)>,
+    /// Orders that the database's worker has not carried out.
+    pub(crate) jobs: VecDeque<(Token, DataAsk)>,
+    /// What the shards have handed over for the next round.
+    pub(crate) scheduled: Vec<Tombstone>,
+    pub(crate) round: Option<Round>,
+    /// Records that a recovery has pushed, until its commit.
+    pub(crate) staged: BTreeMap<DbId, Copies>,
     pub(crate) turn_at: Option<u64>,
+    pub(crate) plane_at: Option<u64>,
+    /// When the worker goes on.
+    pub(crate) working: bool,
 }
 
 impl Node {
-    /// A daemon that has just been started: no records, frozen, in no generation.
+    /// A daemon that has just been started, with no database yet.
     pub(crate) fn start(
         number: usize,
+        nodes: usize,
         life: u32,
-        flags: DbFlags,
+        now: PlaneMillis,
         mutation: Option<Mutation>,
     ) -> Self {
-        let mut engine = RecordEngine::new(pnn(number), 0);
-        engine.attach(DB, flags);
         let mut store = SimStore::new(pnn(number), mutation);
         store.memory.set_frozen(DB, true);
         Self {
-            engine,
+            engine: RecordEngine::new(pnn(number), 0),
             store,
             out: Recorder::default(),
+            plane: NodePlane::new(state(number, nodes, now), now, 77 + number as u64),
             life,
             alive: true,
             cut: false,
             paused_until: 0,
             frozen: true,
-            recovering: true,
-            invalid: false,
             generation: Generation::INVALID,
             waiting: Vec::new(),
             updates: Vec::new(),
-            deletions: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            scheduled: Vec::new(),
+            round: None,
+            staged: BTreeMap::new(),
             turn_at: None,
+            plane_at: None,
+            working: false,
         }
+    }
+
+    /// The records must not be used by the next recovery: the node was inactive.
+    pub(crate) fn is_invalid(&self) -> bool {
+        self.plane.cx().state().database(DB).is_none_or(|db| db.invalid_records)
+    }
+}
+
+fn state(number: usize, nodes: usize, now: PlaneMillis) -> State {
+    let entry = |number: usize| {
+        let host = u8::try_from(number + 1).expect("few nodes");
+        let address = SockAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 4379);
+        NodeEntry { pnn: pnn(number), address, flags: NodeFlags::NONE }
+    };
+    let constants = Constants {
+        pnn: pnn(number),
+        daemon_pid: 1,
+        cluster_lock: None,
+        leader_timeout_s: 5,
+        failover_disabled: true,
+        shutdown_failover_timeout_s: 0,
+        shutdown_extra_timeout_s: 0,
+        fast_start: true,
+    };
+    // Short, so that rounds and timeouts are part of a run.
+    let mut tunables = TunableList::default();
+    tunables.set(Tunable::VacuumInterval, 1);
+    tunables.set(Tunable::VacuumFastPathCount, 4);
+    tunables.set(Tunable::ControlTimeout, 3);
+    let wall_clock = (Timeval { seconds: 1_000_000, micros: 0 }, now);
+    let mut state = State::new(constants, (0..nodes).map(entry).collect(), tunables, wall_clock);
+    state.run_state = RunState::Running;
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_databases_are_what_their_names_say() {
+        assert_eq!(DB, DbId::from_name(DB_NAME));
     }
 }

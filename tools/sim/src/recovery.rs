@@ -1,25 +1,33 @@
-//! Recovery as C does it, in phases that reach the nodes at different times.
+//! Recovery as C does it: the nodes' part is production code (their planes answer the controls of a
+//! recovery), the leader is a model that goes through the phases.
 //!
-//! Model: the new map reaches every node, then the freeze (which waits for clients that hold a
-//! chain); then, in one moment, collect, merge and commit; then the thaw. A cut-off node freezes
-//! itself too, as one that has lost its quorum does, and its records are used no more. What C does not
-//! guard against (a leader that dies between the commits of two nodes) is not simulated.
+//! Model: the recovery mode and the new map reach every node, then the freeze (which waits for
+//! clients that hold a chain); then, in one moment, collect, merge (production code) and commit; then
+//! the thaw, then the end. A cut-off node is stopped, as one that has lost its quorum is, and its
+//! records are used no more. What C does not guard against (a leader that dies between the commits of
+//! two nodes) is not simulated.
 //! Origin: `docs/spec/cluster-semantics.md` 7.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use ringmaster_control::node::{Outcome, controls, recd::merge::MergeSet, world::DataAsk};
 use ringmaster_protocol::{
-    Generation,
-    database::VnnMap,
-    record::{Dmaster, RecordFlags, RecordHeader},
+    DbId, Generation, Srvid,
+    control::ControlRequest,
+    database::{PullDb, TransDb, VnnMap},
+    process::RecMode,
+    record::{RecBuffer, RecBufferBuilder, RecordFlags},
+    wire::Decode,
 };
 
 use crate::{
-    actor::Actor,
     mutation::Mutation,
-    node::{DB, pnn},
+    node::{Copies, DB, pnn},
     sim::{Event, Sim},
 };
+
+/// Where pushed records come in.
+const PUSH: Srvid = Srvid(0xF801_0000_0000_0000);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
@@ -27,15 +35,17 @@ pub(crate) enum Step {
     /// SETVNNMAP and SET_RECMODE ACTIVE.
     Map(usize),
     Freeze(usize),
-    /// Are all frozen?
+    /// All are frozen.
     Collect,
     Thaw(usize),
+    /// SET_RECMODE NORMAL and END_RECOVERY.
+    End(usize),
 }
 
 impl Step {
     pub(crate) const fn node(self) -> Option<usize> {
         match self {
-            Self::Map(node) | Self::Freeze(node) | Self::Thaw(node) => Some(node),
+            Self::Map(node) | Self::Freeze(node) | Self::Thaw(node) | Self::End(node) => Some(node),
             Self::Start | Self::Collect => None,
         }
     }
@@ -47,25 +57,40 @@ pub(crate) struct Recovery {
     attempt: u64,
     generation: Generation,
     members: Vec<usize>,
+    phase: Phase,
     /// Nodes that the phase has not reached.
     left: BTreeSet<usize>,
+    /// Controls that nodes have not answered.
+    unanswered: usize,
 }
 
-type Copies = BTreeMap<Vec<u8>, (RecordHeader, Vec<u8>)>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Wanted,
+    Map,
+    Freeze,
+    Collect,
+    Thaw,
+    End,
+}
 
 impl Sim {
     /// Starts a recovery soon. One under way fails and starts again.
     pub fn want_recovery(&mut self, reason: &str) {
-        if let Some(known) = &self.recovery
-            && known.members.is_empty()
-        {
+        if self.recovery.as_ref().is_some_and(|known| known.phase == Phase::Wanted) {
             return; // one is about to start
         }
         self.note(|| format!("recovery wanted: {reason}"));
         self.attempts += 1;
         let attempt = self.attempts;
-        let (generation, members, left) = (Generation::INVALID, Vec::new(), BTreeSet::new());
-        self.recovery = Some(Recovery { attempt, generation, members, left });
+        self.recovery = Some(Recovery {
+            attempt,
+            generation: Generation::INVALID,
+            members: Vec::new(),
+            phase: Phase::Wanted,
+            left: BTreeSet::new(),
+            unanswered: 0,
+        });
         let delay = self.random.range(1_000, 200_000);
         self.after(delay, Event::Recovery { attempt, step: Step::Start });
     }
@@ -77,38 +102,87 @@ impl Sim {
         match step {
             Step::Start => self.begin_recovery(),
             Step::Map(node) => self.enter(node),
-            Step::Freeze(node) => self.freeze(node),
+            Step::Freeze(node) => self.order_of_recovery(node, &ControlRequest::DbFreeze(DB)),
             Step::Collect => self.collect(),
-            Step::Thaw(node) => self.thaw(node),
+            Step::Thaw(node) => self.order_of_recovery(node, &ControlRequest::DbThaw(DB)),
+            Step::End(node) => {
+                self.order_of_recovery(node, &ControlRequest::SetRecMode(RecMode::Normal));
+                self.order_of_recovery(node, &ControlRequest::EndRecovery);
+            }
         }
+        if let Some(node) = step.node()
+            && let Some(recovery) = &mut self.recovery
+            && recovery.attempt == attempt
+        {
+            recovery.left.remove(&node);
+        }
+        self.next_phase(attempt);
     }
 
-    fn phase(&mut self, nodes: &[usize], step: fn(usize) -> Step) {
+    fn order_of_recovery(&mut self, node: usize, control: &ControlRequest<'_>) {
         let Some(recovery) = &mut self.recovery else { return };
-        recovery.left = nodes.iter().copied().collect();
+        recovery.unanswered += 1;
         let attempt = recovery.attempt;
-        for node in nodes {
-            let delay = self.random.range(20, 4_000);
-            self.after(delay, Event::Recovery { attempt, step: step(*node) });
+        self.order(node, attempt, control);
+    }
+
+    pub(crate) fn recovery_answered(&mut self, attempt: u64, node: usize, status: i32) {
+        let Some(recovery) = &mut self.recovery else { return };
+        if recovery.attempt != attempt {
+            return;
+        }
+        recovery.unanswered -= 1;
+        let phase = recovery.phase;
+        if status != 0 {
+            self.note(|| format!("node {node} fails the recovery in phase {phase:?}: {status}"));
+            recovery_failed(self);
+        } else if phase != Phase::Collect {
+            self.next_phase(attempt);
         }
     }
 
-    /// Notes that a phase has reached `node`; `true` when it was the last one.
-    fn reached(&mut self, node: usize) -> bool {
-        let Some(recovery) = &mut self.recovery else { return false };
-        recovery.left.remove(&node);
-        recovery.left.is_empty()
+    /// Goes on when a phase has reached all nodes and all have answered.
+    fn next_phase(&mut self, attempt: u64) {
+        let Some(recovery) = &self.recovery else { return };
+        let reached = recovery.left.is_empty() && recovery.unanswered == 0;
+        if recovery.attempt != attempt || !reached {
+            return;
+        }
+        match recovery.phase {
+            Phase::Wanted | Phase::Collect => {}
+            Phase::Map => self.phase(Phase::Freeze, Step::Freeze),
+            Phase::Freeze => {
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.phase = Phase::Collect;
+                }
+                self.after(300, Event::Recovery { attempt, step: Step::Collect });
+            }
+            Phase::Thaw => self.phase(Phase::End, Step::End),
+            Phase::End => {
+                self.note(|| "recovered".to_owned());
+                self.recovery = None;
+                self.summary.recoveries += 1;
+            }
+        }
     }
 
-    fn alive(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].alive).collect()
+    fn phase(&mut self, phase: Phase, step: fn(usize) -> Step) {
+        let Some(recovery) = &mut self.recovery else { return };
+        recovery.phase = phase;
+        let attempt = recovery.attempt;
+        let members = recovery.members.clone();
+        recovery.left = members.iter().copied().collect();
+        for node in members {
+            let delay = self.random.range(20, 4_000);
+            self.after(delay, Event::Recovery { attempt, step: step(node) });
+        }
     }
 
     fn begin_recovery(&mut self) {
         self.generations += 1;
-        let alive = self.alive();
+        let nodes = &self.nodes;
         let members: Vec<usize> =
-            alive.iter().copied().filter(|node| !self.nodes[*node].cut).collect();
+            (0..nodes.len()).filter(|node| nodes[*node].alive && !nodes[*node].cut).collect();
         if members.is_empty() {
             self.recovery = None; // the node that comes back wants one
             return;
@@ -118,79 +192,55 @@ impl Sim {
             recovery.members.clone_from(&members);
         }
         self.note(|| format!("recovery of {members:?}"));
-        self.phase(&alive, Step::Map);
+        self.phase(Phase::Map, Step::Map);
     }
 
     fn enter(&mut self, node: usize) {
-        let Some(recovery) = &self.recovery else { return };
-        let member = recovery.members.contains(&node);
-        let generation = if member { recovery.generation } else { Generation::INVALID };
+        let Some(recovery) = self.recovery.clone() else { return };
         let map = recovery.members.iter().copied().map(pnn).collect();
-        self.nodes[node].recovering = true;
-        self.nodes[node].deletions.clear();
-        self.nodes[node].engine.set_vnn_map(VnnMap { generation, map });
-        if self.reached(node) {
-            let alive = self.alive();
-            self.phase(&alive, Step::Freeze);
-        }
-    }
-
-    fn freeze(&mut self, node: usize) {
-        let member = self.recovery.as_ref().is_some_and(|known| known.members.contains(&node));
-        let known = &mut self.nodes[node];
-        known.frozen = true;
-        known.invalid |= !member;
-        known.store.memory.set_frozen(DB, true);
-        let tickets: Vec<_> = known.waiting.drain(..).map(|(_, ticket)| ticket).collect();
-        known.engine.waits_given_up(&tickets);
-        if self.reached(node) {
-            self.collect_soon();
-        }
-    }
-
-    fn collect_soon(&mut self) {
-        let Some(recovery) = &self.recovery else { return };
-        let attempt = recovery.attempt;
-        self.after(300, Event::Recovery { attempt, step: Step::Collect });
+        self.order_of_recovery(node, &ControlRequest::SetRecMode(RecMode::Active));
+        let map = VnnMap { generation: recovery.generation, map };
+        self.order_of_recovery(node, &ControlRequest::SetVnnMap(map));
     }
 
     fn collect(&mut self) {
-        if self.actors.iter().any(Actor::holds) {
-            return self.collect_soon();
-        }
         let Some(recovery) = self.recovery.clone() else { return };
         let merged = self.merge(&recovery.members);
         self.check_merged(&recovery.members, &merged);
         for node in &recovery.members {
-            self.push(*node, &recovery, &merged);
+            self.push(*node, DB, &recovery, &merged);
         }
-        self.phase(&recovery.members, Step::Thaw);
+        self.phase(Phase::Thaw, Step::Thaw);
     }
 
-    /// Highest rsn wins; on equal ones the first, unless that claims the leader as dmaster.
+    /// As a leader merges.
     fn merge(&self, members: &[usize]) -> Copies {
-        let leader = pnn(members[0]);
-        let mut merged = Copies::new();
-        for node in members.iter().filter(|node| !self.nodes[**node].invalid) {
-            for (key, header, value) in self.nodes[*node].store.memory.records(DB) {
-                let keep = merged.get(key).is_some_and(|(old, _)| {
-                    self.is(Mutation::RecoveryIgnoresRsn)
-                        || header.rsn < old.rsn
-                        || (header.rsn == old.rsn && !old.dmaster.is(leader))
-                });
-                if !keep {
-                    merged.insert(key.to_vec(), (header, value.to_vec()));
+        let mut set = MergeSet::new(DB, pnn(members[0]));
+        for node in members.iter().filter(|node| !self.nodes[**node].is_invalid()) {
+            let mut batch = RecBufferBuilder::new(DB);
+            for (key, mut header, value) in self.nodes[*node].store.memory.records(DB) {
+                if self.is(Mutation::RecoveryIgnoresRsn) {
+                    header.rsn = ringmaster_protocol::Rsn(7);
                 }
+                batch.push_with_header(0, key, &header, value);
             }
+            set.add(batch.as_bytes()).expect("our own batch");
         }
-        merged.retain(|_, (_, value)| !value.is_empty());
+        let mut merged = Copies::new();
+        while let Some(batch) = set.next_batch(usize::MAX, false) {
+            let batch = RecBuffer::from_bytes(batch.as_bytes()).expect("our own batch").iter();
+            merged.extend(batch.filter_map(|record| {
+                let (header, value) = record.split_header()?;
+                Some((record.key.to_vec(), (header, value.to_vec())))
+            }));
+        }
         merged
     }
 
     /// Nothing is lost that a surviving node had; what died with its node goes back in time.
     fn check_merged(&mut self, members: &[usize], merged: &Copies) {
         let usable: Vec<usize> =
-            members.iter().copied().filter(|node| !self.nodes[*node].invalid).collect();
+            members.iter().copied().filter(|node| !self.nodes[*node].is_invalid()).collect();
         for key in 0..self.keys.len() {
             let value = merged.get(&self.keys[key]).map_or(&[][..], |(_, value)| value);
             let truth = self.truths[key].value().to_vec();
@@ -216,39 +266,69 @@ impl Sim {
         }
     }
 
-    fn push(&mut self, node: usize, recovery: &Recovery, merged: &Copies) {
-        let leader = recovery.members[0];
-        let known = &mut self.nodes[node];
-        known.store.memory.wipe(DB);
+    /// What a leader sends to one node: all of it is answered at once.
+    fn push(&mut self, node: usize, db: DbId, recovery: &Recovery, merged: &Copies) {
+        let tid = recovery.generation;
+        let mut batch = RecBufferBuilder::new(db);
         for (key, (header, value)) in merged {
-            let flags = header.flags.without(RecordFlags::RO_ALL) | RecordFlags::MIGRATED_WITH_DATA;
-            let mut header = RecordHeader { dmaster: Dmaster::from(pnn(leader)), flags, ..*header };
-            if node == leader {
-                header.rsn = header.rsn.advanced(1).expect("far from the last rsn");
-            }
-            known.store.memory.put(DB, key, header, value);
+            batch.push_with_header(0, key, header, value);
         }
-        known.store.changed = true;
-        known.invalid = false;
-        known.generation = recovery.generation;
-        known.engine.replaced(DB);
-        known.engine.set_generation(DB, recovery.generation);
-        self.carry_out(node);
+        self.order_of_recovery(node, &ControlRequest::DbTransactionStart(TransDb { db, tid }));
+        self.order_of_recovery(node, &ControlRequest::WipeDatabase(TransDb { db, tid }));
+        let start = PullDb { db, lmaster: PullDb::LMASTER_ANY, srvid: PUSH };
+        self.order_of_recovery(node, &ControlRequest::DbPushStart(start));
+        if batch.count() > 0 {
+            self.event(node, |cx| controls::message(cx, PUSH, batch.into_bytes()));
+        }
+        self.order_of_recovery(node, &ControlRequest::DbPushConfirm(db));
+        self.order_of_recovery(node, &ControlRequest::DbTransactionCommit(TransDb { db, tid }));
     }
 
-    fn thaw(&mut self, node: usize) {
+    /// What a recovery has a node's worker do.
+    pub(crate) fn recovery_job(&mut self, node: usize, ask: DataAsk) -> Outcome {
         let known = &mut self.nodes[node];
-        known.frozen = false;
-        known.recovering = false;
-        known.store.memory.set_frozen(DB, false);
-        if !self.is(Mutation::ResendForgotten) {
-            self.nodes[node].engine.thawed(DB);
+        match ask {
+            DataAsk::TransactionStart(db) | DataAsk::Wipe(db) => {
+                known.staged.insert(db, Copies::new());
+            }
+            DataAsk::TransactionCancel(db) => {
+                known.staged.remove(&db);
+            }
+            DataAsk::Push { db, buffer } => {
+                let (Ok(buffer), Some(staged)) =
+                    (RecBuffer::from_bytes(&buffer), known.staged.get_mut(&db))
+                else {
+                    return Outcome::Failed("no transaction".to_owned());
+                };
+                for record in &buffer {
+                    let Some((mut header, value)) = record.split_header() else { continue };
+                    header.flags = header.flags.without(RecordFlags::RO_ALL);
+                    // The store rule: who is dmaster raises the rsn. Only the leader is.
+                    if header.dmaster.is(pnn(node)) {
+                        header.rsn = header.rsn.advanced(1).expect("far from the last rsn");
+                    }
+                    staged.insert(record.key.to_vec(), (header, value.to_vec()));
+                }
+                return Outcome::Count(buffer.count());
+            }
+            DataAsk::TransactionCommit(db) => {
+                let Some(staged) = known.staged.remove(&db) else {
+                    return Outcome::Failed("no transaction".to_owned());
+                };
+                known.store.memory.wipe(db);
+                for (key, (header, value)) in staged {
+                    known.store.memory.put(db, &key, header, &value);
+                }
+                known.store.changed = true;
+            }
+            DataAsk::MergeFreeBlocks(..) => return Outcome::Count(0),
+            _ => {}
         }
-        self.carry_out(node);
-        if self.reached(node) {
-            self.note(|| "recovered".to_owned());
-            self.recovery = None;
-            self.summary.recoveries += 1;
-        }
+        Outcome::Done
     }
+}
+
+fn recovery_failed(sim: &mut Sim) {
+    sim.recovery = None;
+    sim.want_recovery("one has failed");
 }

@@ -1,21 +1,24 @@
 //! The event loop.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
 };
 
-use ringmaster_dataplane::record::{ClientId, Context, Millis, RecordEngine, RecordTunables};
-use ringmaster_protocol::{Reqid, database::DbFlags, record::RecordHeader};
+use ringmaster_control::node::{controls, world::ControlFailure};
+use ringmaster_dataplane::record::{Context, Millis, RecordEngine};
+use ringmaster_protocol::{control::ControlRequest, database::DbFlags, record::RecordHeader};
 
 use crate::{
     Options, Summary,
-    actor::{Actor, VACUUM},
+    actor::Actor,
     mutation::Mutation,
-    network::{Message, Update},
-    node::{DB, Node, Recorder, SimStore, pnn},
+    network::{Message, Outstanding},
+    node::{DB, DB_NAME, Node, Recorder, pnn},
+    plane::Waiter,
     random::Random,
     recovery::{Recovery, Step},
+    store::SimStore,
     truth::Truth,
 };
 
@@ -45,12 +48,19 @@ pub(crate) enum Event {
         from: usize,
         to: usize,
     },
-    /// An `UPDATE_RECORD` wants the chain, past the engine ([`Mutation::UpdateOvertakesCopy`]).
-    UpdateByWorker {
+    /// A node's plane wants to be called.
+    Plane {
         node: usize,
         life: u32,
-        from: usize,
-        update: Update,
+    },
+    /// A node's worker does its next job.
+    Work {
+        node: usize,
+        life: u32,
+    },
+    /// A control has not been answered in time.
+    ControlTimeout {
+        control: u64,
     },
     Turn {
         node: usize,
@@ -67,15 +77,17 @@ pub(crate) enum Event {
         actor: usize,
         step: u64,
     },
-    Vacuum {
-        node: usize,
-    },
     Fault,
     Restart {
         node: usize,
     },
     Heal {
         node: usize,
+    },
+    /// A connection that broke stands again.
+    Reconnect {
+        a: usize,
+        b: usize,
     },
     Recovery {
         attempt: u64,
@@ -112,6 +124,15 @@ pub struct Sim {
     pub(crate) healing: u32,
     pub(crate) summary: Summary,
     pub(crate) links: BTreeMap<(usize, usize), VecDeque<Message>>,
+    /// Pairs of nodes whose connection is broken.
+    pub(crate) broken: BTreeSet<(usize, usize)>,
+    /// Controls between nodes that have no answer yet.
+    pub(crate) outstanding: BTreeMap<u64, Outstanding>,
+    /// How many there have been.
+    pub(crate) controls: u64,
+    /// Requests that planes are answering: which plane, and for whom.
+    pub(crate) waiters: BTreeMap<u64, (usize, Waiter)>,
+    pub(crate) requests: u64,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     failure: Option<String>,
@@ -138,6 +159,11 @@ impl Sim {
             healing: 0,
             summary: Summary::default(),
             links: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            outstanding: BTreeMap::new(),
+            controls: 0,
+            waiters: BTreeMap::new(),
+            requests: 0,
             events: BTreeMap::new(),
             scheduled: 0,
             failure: None,
@@ -147,19 +173,33 @@ impl Sim {
         for number in 0..sim.options.nodes {
             let node = sim.new_node(number, 1);
             sim.nodes.push(node);
-            let first = sim.random.range(500_000, 2_500_000);
-            sim.after(first, Event::Vacuum { node: number });
+        }
+        for number in 0..sim.options.nodes {
+            sim.start_node(number);
         }
         sim.want_recovery("start of the cluster");
         sim
     }
 
     pub(crate) fn new_node(&self, number: usize, life: u32) -> Node {
-        let flags = if self.options.readonly { DbFlags::READONLY } else { DbFlags::NONE };
-        let mut node = Node::start(number, life, flags, self.options.mutation);
-        // A short limit, so that a revoke's timeout is part of a run.
-        node.engine.set_tunables(RecordTunables { control_timeout_s: 3, ..Default::default() });
-        node
+        let now = self.plane_now();
+        Node::start(number, self.options.nodes, life, now, self.options.mutation)
+    }
+
+    /// The daemon of a node runs: it sees who is there, and attaches its databases.
+    pub(crate) fn start_node(&mut self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            if self.connected(node, other) {
+                self.meet(node, other);
+            } else {
+                self.event(node, |cx| controls::node_gone(cx, pnn(other)));
+            }
+        }
+        self.attach(node, DB_NAME, DbFlags::NONE);
+        if self.options.readonly {
+            self.order(node, 0, &ControlRequest::SetDbReadonly(DB));
+        }
+        self.order(node, 0, &ControlRequest::DbFreeze(DB));
     }
 
     pub(crate) fn is(&self, mutation: Mutation) -> bool {
@@ -278,15 +318,18 @@ impl Sim {
     fn paused_until(&self, event: &Event) -> Option<u64> {
         let node = match event {
             Event::Deliver { to: node, .. }
-            | Event::UpdateByWorker { node, .. }
+            | Event::Plane { node, .. }
+            | Event::Work { node, .. }
             | Event::Turn { node, .. }
             | Event::Grant { node, .. }
-            | Event::Vacuum { node }
             | Event::LateStore { node, .. } => *node,
             Event::Recovery { step, .. } => step.node()?,
-            Event::Client { .. } | Event::Fault | Event::Restart { .. } | Event::Heal { .. } => {
-                return None;
-            }
+            Event::Client { .. }
+            | Event::ControlTimeout { .. }
+            | Event::Fault
+            | Event::Restart { .. }
+            | Event::Heal { .. }
+            | Event::Reconnect { .. } => return None,
         };
         let until = self.nodes[node].paused_until;
         (until > self.now).then_some(until)
@@ -295,10 +338,21 @@ impl Sim {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to } => self.deliver(from, to),
-            Event::UpdateByWorker { node, life, from, update } => {
-                if self.nodes[node].life == life && self.nodes[node].alive {
-                    self.update_by_worker(node, from, update);
+            Event::Plane { node, life } => {
+                let known = &mut self.nodes[node];
+                let due = known.plane_at.is_some_and(|at| at <= self.now);
+                if known.life == life && known.alive && due {
+                    known.plane_at = None;
+                    self.event(node, |_| {});
                 }
+            }
+            Event::Work { node, life } => {
+                if self.nodes[node].life == life && self.nodes[node].alive {
+                    self.work(node);
+                }
+            }
+            Event::ControlTimeout { control } => {
+                self.answer_arrived(control, Err(ControlFailure::TimedOut));
             }
             Event::Turn { node, life } => {
                 let known = &mut self.nodes[node];
@@ -312,10 +366,10 @@ impl Sim {
             }
             Event::Grant { node, life, key } => self.grant(node, life, &key),
             Event::Client { actor, step } => self.client_step(actor, step),
-            Event::Vacuum { node } => self.vacuum(node),
             Event::Fault => self.fault(),
             Event::Restart { node } => self.restart(node),
             Event::Heal { node } => self.heal(node),
+            Event::Reconnect { a, b } => self.reconnect(a, b),
             Event::Recovery { attempt, step } => self.recovery_step(attempt, step),
             Event::LateStore { node, life, key, header, value } => {
                 let known = &mut self.nodes[node];
@@ -348,7 +402,7 @@ impl Sim {
         let asked = std::mem::take(&mut self.nodes[node].out);
         let life = self.nodes[node].life;
         for (client, reqid, data) in asked.replies {
-            self.reply(node, client, reqid, data);
+            self.client_reply(client, reqid, data);
         }
         for (to, bytes) in asked.packets {
             self.send(node, to, Message::Packet(bytes));
@@ -357,15 +411,7 @@ impl Sim {
             self.wait(node, key, ticket);
         }
         for (to, token, payload) in asked.updates {
-            if self.is(Mutation::RevokeForgotten) {
-                self.nodes[node].engine.control_done(token, 0);
-            } else if self.connected(node, to) {
-                self.nodes[node].updates.push((token, to));
-                let generation = self.nodes[node].engine.vnn_map().generation;
-                self.send(node, to, Message::Update(Update { token, generation, payload }));
-            } else {
-                self.nodes[node].engine.control_done(token, -1);
-            }
+            self.update_record(node, to, token, payload);
         }
         for (key, header, value) in std::mem::take(&mut self.nodes[node].store.late) {
             let delay = self.random.range(1_000, 10_000);
@@ -375,6 +421,7 @@ impl Sim {
             self.updated(node, name, status);
         }
         for reason in asked.recoveries {
+            self.event(node, controls::force_recovery);
             self.want_recovery(reason);
         }
         self.arm_turn(node);
@@ -391,14 +438,6 @@ impl Sim {
         if self.nodes[node].turn_at.is_none_or(|known| at < known) {
             self.nodes[node].turn_at = Some(at);
             self.after(at - self.now, Event::Turn { node, life });
-        }
-    }
-
-    fn reply(&mut self, node: usize, client: ClientId, reqid: Reqid, data: Vec<u8>) {
-        if client == VACUUM {
-            self.vacuum_fetched(node, reqid);
-        } else {
-            self.client_reply(client, reqid, data);
         }
     }
 }

@@ -20,7 +20,7 @@ use ringmaster_protocol::{
 };
 use ringmaster_storage::{engine::AccessError, handle::Locked, lock::LockKind};
 
-use super::{Bench, Scheduled};
+use super::{Bench, Tombstone};
 
 /// Records that one step decides about.
 const STEP_RECORDS: usize = 1_000;
@@ -38,7 +38,7 @@ const MERGE_MAX: u32 = 16_384;
 /// A round under way.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    keys: VecDeque<Scheduled>,
+    keys: VecDeque<Tombstone>,
     /// A full round: the next chain to look at.
     next_chain: Option<u32>,
 }
@@ -63,7 +63,7 @@ impl Bench {
     }
 
     /// Starts a round; one that is under way is given up.
-    pub(super) fn vacuum_begin(&mut self, keys: Vec<Scheduled>, full: bool) -> Result<(), String> {
+    pub(super) fn vacuum_begin(&mut self, keys: Vec<Tombstone>, full: bool) -> Result<(), String> {
         self.may_vacuum()?;
         self.round = Some(Round { keys: keys.into(), next_chain: full.then_some(0) });
         Ok(())
@@ -77,10 +77,11 @@ impl Bench {
             self.find_empty(&mut round)?;
         }
         let mut fetch: BTreeMap<Pnn, RecBufferBuilder> = BTreeMap::new();
-        let mut delete = RecBufferBuilder::new(self.facts.id);
+        let mut delete: BTreeMap<Option<Pnn>, RecBufferBuilder> = BTreeMap::new();
         let mut deleted = 0;
         for _ in 0..STEP_RECORDS {
-            let Some((key, queued)) = round.keys.pop_front() else { break };
+            let Some(tombstone) = round.keys.pop_front() else { break };
+            let Tombstone { key, header: queued, came_from } = tombstone;
             match self.scheduled(&key, queued)? {
                 vacuum::Scheduled::Leave => {}
                 vacuum::Scheduled::Delete => deleted += 1,
@@ -92,14 +93,16 @@ impl Bench {
                     list.push(&RecData { reqid, key: &key, data: b"" });
                 }
                 vacuum::Scheduled::Ask => {
-                    delete.push_with_header(self.facts.id.0, &key, &queued, b"");
+                    let list = delete.entry(came_from);
+                    let list = list.or_insert_with(|| RecBufferBuilder::new(self.facts.id));
+                    list.push_with_header(self.facts.id.0, &key, &queued, b"");
                 }
             }
         }
         let more = !round.keys.is_empty() || round.next_chain.is_some();
         self.round = more.then_some(round);
         let fetch = fetch.into_iter().map(|(to, list)| (to, list.into_bytes())).collect();
-        let delete = (delete.count() > 0).then(|| delete.into_bytes());
+        let delete = delete.into_iter().map(|(last, list)| (last, list.into_bytes())).collect();
         Ok(VacuumStep { fetch, delete, deleted, more })
     }
 
@@ -121,7 +124,8 @@ impl Bench {
                 if let Some((header, data)) = RecordHeader::split(value)
                     && vacuum::is_candidate(Known { header, empty: data.is_empty() }, pnn)
                 {
-                    round.keys.push_back((key.into(), header));
+                    let key = key.into();
+                    round.keys.push_back(Tombstone { key, header, came_from: None });
                 }
                 true
             });

@@ -15,7 +15,7 @@ use ringmaster_protocol::{
 
 /// Why a batch is not merged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BatchError {
+pub enum BatchError {
     /// Its bytes make no sense.
     #[error("malformed batch")]
     Malformed(#[from] DecodeError),
@@ -32,7 +32,7 @@ type Copied = (RecordHeader, Box<[u8]>);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct MergeSet {
+pub struct MergeSet {
     db: DbId,
     leader: Pnn,
     records: BTreeMap<Box<[u8]>, Copied>,
@@ -40,13 +40,17 @@ pub(super) struct MergeSet {
 
 impl MergeSet {
     /// Nothing yet.
-    pub(super) const fn new(db: DbId, leader: Pnn) -> Self {
+    #[must_use]
+    pub const fn new(db: DbId, leader: Pnn) -> Self {
         Self { db, leader, records: BTreeMap::new() }
     }
 
     /// Merges one batch; the number of its records. A batch that fails leaves some of its records
     /// behind: the whole collection is void then.
-    pub(super) fn add(&mut self, batch: &[u8]) -> Result<u32, BatchError> {
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub fn add(&mut self, batch: &[u8]) -> Result<u32, BatchError> {
         let batch = RecBuffer::from_bytes(batch)?;
         if batch.db() != self.db {
             return Err(BatchError::OtherDatabase(batch.db()));
@@ -82,11 +86,7 @@ impl MergeSet {
     /// Takes the next batch out, in the form in which it is pushed: without deleted records, and
     /// (except for persistent databases) with the leader as the dmaster of everything. A batch is
     /// closed when it has `size_limit` bytes or more. `None` when nothing is left.
-    pub(super) fn next_batch(
-        &mut self,
-        size_limit: usize,
-        persistent: bool,
-    ) -> Option<RecBufferBuilder> {
+    pub fn next_batch(&mut self, size_limit: usize, persistent: bool) -> Option<RecBufferBuilder> {
         let mut batch = RecBufferBuilder::new(self.db);
         while let Some((key, (mut header, value))) = self.records.pop_first() {
             if value.is_empty() {

@@ -188,7 +188,7 @@ fn scheduled_deletions_are_those_of_empty_records() {
     assert!(cluster.write(0, b"full", b"x"));
     cluster.migrate(0, 3, b"full");
     let keys: Vec<_> =
-        cluster.nodes[0].engine.take_delete_queue(DB).into_iter().map(|(key, _)| key).collect();
+        cluster.nodes[0].engine.take_delete_queue(DB).into_iter().map(|found| found.key).collect();
     assert_eq!(keys, [Box::from(*b"empty")]);
 }
 

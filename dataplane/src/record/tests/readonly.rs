@@ -161,8 +161,8 @@ fn an_empty_record_that_was_delegated_is_not_vacuumed_without_asking() {
     cluster.migrate(0, 3, &key);
     cluster.settle();
     let queued = cluster.nodes[0].engine.take_delete_queue(DB);
-    let [(_, header)] = &queued[..] else { panic!("one empty record: {queued:?}") };
-    assert!(header.flags.contains(RecordFlags::MIGRATED_WITH_DATA));
+    let [found] = &queued[..] else { panic!("one empty record: {queued:?}") };
+    assert!(found.header.flags.contains(RecordFlags::MIGRATED_WITH_DATA));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use ringmaster_protocol::record::RecordFlags;
 
 use super::*;
-use crate::record::vacuum::{self, Known, Scheduled};
+use crate::record::vacuum::{self, Known, Scheduled, Tombstone};
 
 const NODES: u32 = 3;
 
@@ -26,7 +26,7 @@ impl Cluster {
     /// What a vacuum round of `node` finds to be done; nothing is done about it.
     fn round(&mut self, node: usize) -> Vec<(Vec<u8>, RecordHeader, Scheduled)> {
         let queue = self.nodes[node].engine.take_delete_queue(DB);
-        let decide = |(key, header): (Box<[u8]>, RecordHeader)| {
+        let decide = |Tombstone { key, header, .. }: Tombstone| {
             let lmaster = self.nodes[node].engine.lmaster(&key);
             let found = vacuum::scheduled(self.known(node, &key), header, pnn(node), lmaster);
             (key.to_vec(), header, found)
@@ -95,6 +95,14 @@ fn the_life_of_a_record_is_that_of_the_specification() {
     assert!(cluster.deliver(a, l));
     assert_eq!(cluster.all(key)[1], is(7, 1, MIGRATED, ""));
     cluster.settle();
+    let last = |cluster: &mut Cluster, node: usize| {
+        let queue = cluster.nodes[node].engine.take_delete_queue(DB);
+        for found in &queue {
+            cluster.nodes[node].engine.schedule_for_deletion(DB, &found.key, found.header);
+        }
+        queue.into_iter().find_map(|found| found.came_from)
+    };
+    assert_eq!(last(&mut cluster, l), Some(pnn(a)), "its copy is the newest one elsewhere");
     // 15, 16: its next round
     let [(_, header, Scheduled::Ask)] = cluster.round(l)[..] else { panic!("all are asked") };
     assert!(cluster.try_delete(a, key, header));

@@ -20,8 +20,8 @@ fn moved(rsn: u64, dmaster: u32) -> RecordHeader {
     RecordHeader { flags: RecordFlags::MIGRATED_WITH_DATA, ..header(rsn, dmaster) }
 }
 
-fn scheduled(key: &[u8], rsn: u64) -> Scheduled {
-    (key.into(), header(rsn, 0))
+fn scheduled(key: &[u8], rsn: u64) -> Tombstone {
+    Tombstone { key: key.into(), header: header(rsn, 0), came_from: None }
 }
 
 fn keys_of(buffer: &[u8]) -> Vec<Vec<u8>> {
@@ -29,7 +29,7 @@ fn keys_of(buffer: &[u8]) -> Vec<Vec<u8>> {
 }
 
 impl Subject {
-    fn begin(&mut self, scheduled: Vec<Scheduled>, full: bool) {
+    fn begin(&mut self, scheduled: Vec<Tombstone>, full: bool) {
         self.done(Job::VacuumBegin { scheduled, full });
     }
 
@@ -41,7 +41,7 @@ impl Subject {
     }
 
     /// A whole round: keys to be fetched and to be asked about, and how many have been deleted.
-    fn round(&mut self, keys: Vec<Scheduled>, full: bool) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, u32) {
+    fn round(&mut self, keys: Vec<Tombstone>, full: bool) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, u32) {
         self.begin(keys, full);
         let (mut fetch, mut delete, mut deleted) = (Vec::new(), Vec::new(), 0);
         loop {
@@ -50,7 +50,7 @@ impl Subject {
                 assert_eq!(to, pnn(1));
                 fetch.extend(keys_of(&list));
             }
-            delete.extend(step.delete.iter().flat_map(|list| keys_of(list)));
+            delete.extend(step.delete.iter().flat_map(|(_, list)| keys_of(list)));
             deleted += step.deleted;
             if !step.more {
                 return (fetch, delete, deleted);
@@ -84,6 +84,23 @@ fn a_round_deletes_what_nobody_else_had_and_names_what_others_have_to_do() {
     assert_eq!((fetch, delete, deleted), (vec![theirs], vec![asked], 1));
     assert_eq!(subject.get(&again), None);
     assert!(subject.get(&data).is_some() && subject.get(&away).is_some());
+}
+
+#[test]
+fn records_that_came_from_different_nodes_are_asked_about_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
+    let keys = [0, 1, 2].map(|n| key_of(0, n));
+    let origins = [None, Some(pnn(1)), Some(pnn(2))];
+    let mut list = Vec::new();
+    for (key, came_from) in keys.iter().zip(origins) {
+        put_with(&mut subject.handle, key, moved(5, 0), b"");
+        list.push(Tombstone { came_from, ..scheduled(key, 5) });
+    }
+    subject.begin(list, false);
+    let lists = subject.step().delete.into_iter().map(|(last, list)| (last, keys_of(&list)));
+    let wanted = origins.into_iter().zip(keys.map(|key| vec![key]));
+    assert_eq!(lists.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
 }
 
 #[test]
@@ -123,9 +140,9 @@ fn what_everybody_has_agreed_to_goes_unless_it_has_changed() {
 fn a_crowd_is_looked_at_in_steps_and_a_freeze_ends_the_round() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
-    let keys: Vec<Scheduled> = (0..2_500_u32).map(|n| scheduled(&n.to_le_bytes(), 5)).collect();
-    for (key, _) in &keys {
-        put(&mut subject.handle, key, 5, 0, b"");
+    let keys: Vec<Tombstone> = (0..2_500_u32).map(|n| scheduled(&n.to_le_bytes(), 5)).collect();
+    for found in &keys {
+        put(&mut subject.handle, &found.key, 5, 0, b"");
     }
     subject.begin(keys.clone(), false);
     let step = subject.step();

@@ -176,7 +176,7 @@ fn deleting(count: usize) -> (Cluster, DbId, RequestId) {
 }
 
 fn delete_of(db: DbId, keys: &[&[u8]]) -> Outcome {
-    step(|step| step.delete = Some(buffer_of(db, keys)))
+    step(|step| step.delete = vec![(None, buffer_of(db, keys))])
 }
 
 fn deletes(cluster: &Cluster) -> Vec<Vec<Vec<u8>>> {
@@ -203,6 +203,23 @@ fn a_record_goes_when_every_other_node_has_deleted_its_copy() {
     assert_eq!(deletes(&cluster), [rest]);
     cluster.release(0, &Outcome::Count(2));
     assert_eq!(cluster.reply(id), Some(done()));
+}
+
+/// Found by the simulator: the lmaster died when the only newer copy had been deleted, and an older
+/// one with data came back.
+#[test]
+fn the_node_that_a_record_came_from_is_asked_last() {
+    let (mut cluster, db, _) = deleting(4);
+    let lists =
+        vec![(Some(pnn(1)), buffer_of(db, &[b"a"])), (Some(pnn(2)), buffer_of(db, &[b"b"]))];
+    cluster.release(0, &step(|step| step.delete = lists));
+    let order = |cluster: &mut Cluster| -> Vec<usize> {
+        let asked = asked(cluster, ControlOpcode::TRY_DELETE_RECORDS);
+        asked.into_iter().map(|(to, _)| to).collect()
+    };
+    assert_eq!(order(&mut cluster), [2, 3, 1]);
+    cluster.release(0, &Outcome::Count(1));
+    assert_eq!(order(&mut cluster), [1, 3, 2]);
 }
 
 #[test]

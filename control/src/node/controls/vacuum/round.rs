@@ -6,6 +6,9 @@
 //! - A record that others may have is deleted here only after every member of the generation has
 //!   deleted its copy, absent ones too: one that comes back before a recovery brings its old copy
 //!   with it. (C asks only those it is connected to.) So with a member absent such records stay.
+//! - The node that the record came from has the newest copy, an empty one: it is asked last. If this
+//!   node died after it had deleted that, an older copy with data could win the recovery. (C asks in
+//!   the order of the numbers.)
 //! - A round ends with a freeze, with a recovery, and after `VacuumMaxRunTime`: what it has not
 //!   looked at is found by a later full round.
 //! - A round works in steps with a pause between them, so that clients hardly notice it.
@@ -75,8 +78,8 @@ async fn steps(cx: &NodeCx, db: DbId, full: bool) -> bool {
                 tracing::info!(%db, %lmaster, "a lmaster does not fetch records for vacuuming");
             }
         }
-        if let Some(records) = step.delete {
-            deleted += delete(cx, db, records).await;
+        for (last, records) in step.delete {
+            deleted += delete(cx, db, last, records).await;
         }
         if !step.more {
             break;
@@ -101,13 +104,15 @@ fn keepers(state: &State) -> Option<Vec<Pnn>> {
 
 /// Has everybody delete its copies, one after the other as in C, and then deletes what nobody has
 /// refused. How many that were.
-async fn delete(cx: &NodeCx, db: DbId, mut records: Vec<u8>) -> u32 {
+async fn delete(cx: &NodeCx, db: DbId, last: Option<Pnn>, mut records: Vec<u8>) -> u32 {
     let (generation, asked) = {
         let state = cx.state();
-        let Some(keepers) = keepers(&state) else {
+        let Some(mut keepers) = keepers(&state) else {
             tracing::debug!(%db, "a member is absent: records that it may have stay");
             return 0;
         };
+        // A sort that keeps the order of the others.
+        keepers.sort_by_key(|pnn| Some(*pnn) == last);
         (state.vnn_map.generation, keepers)
     };
     for to in &asked {
