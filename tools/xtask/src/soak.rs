@@ -93,6 +93,13 @@ const STEPS: &[Step] = &[
         keep: 14,
     },
     Step {
+        name: "hostile-node",
+        about: "10 minutes of mutated packets from a peer: our daemon lives, serves and does not grow",
+        cargo: "test --release -p ringmaster-compat --test hostile -- --nocapture",
+        env: &[("RINGMASTER_SOAK_SECONDS", "600")],
+        keep: 6,
+    },
+    Step {
         name: "node-bench",
         about: "one node of ours beside one of C's, alone on the machine, judged by the targets",
         cargo: "run --release -p ringmaster-bench --bin ringmaster -- bench --pin --targets --rounds 9",
@@ -137,7 +144,8 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// Programs that a step starts and that its own command does not build.
-const STARTS: &[(&str, &str)] = &[("mixed-load", OUR_DAEMON), ("node-bench", OUR_DAEMON)];
+const STARTS: &[(&str, &str)] =
+    &[("mixed-load", OUR_DAEMON), ("hostile-node", OUR_DAEMON), ("node-bench", OUR_DAEMON)];
 
 const OUR_DAEMON: &str =
     "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin";
