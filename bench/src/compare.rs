@@ -13,6 +13,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::crowd::{Crowd, Load, Measured, Until};
 use crate::node::{Kind, Running};
+use crate::several::{NodesLoad, Placement};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -72,13 +73,35 @@ impl Options {
     }
 }
 
+/// A load and what it is put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// One node.
+    OneNode(Load),
+    /// Several, without the leader.
+    Nodes(NodesLoad, usize, Placement),
+}
+
+impl Scene {
+    /// As tables show it.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::OneNode(load) => load.name().to_owned(),
+            Self::Nodes(load, nodes, placement) => {
+                format!("{}, {nodes} nodes{}", load.name(), placement.name())
+            }
+        }
+    }
+}
+
 /// One measurement.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Of which daemon.
     pub kind: Kind,
     /// Under which load.
-    pub load: Load,
+    pub load: Scene,
     /// From how many clients.
     pub clients: usize,
     /// In which round.
@@ -111,7 +134,7 @@ impl Sample {
     pub(crate) const fn example(kind: Kind, clients: usize, round: usize, rate: f64) -> Self {
         Self {
             kind,
-            load: Load::Control,
+            load: Scene::OneNode(Load::Control),
             clients,
             round,
             rate,
@@ -162,7 +185,7 @@ pub fn compare(options: &Options, mut progress: impl FnMut(&Sample)) -> Result<V
 }
 
 /// Starting and stopping is mostly waiting: all at the same time.
-fn at_once<T: Send, R: Send>(
+pub(crate) fn at_once<T: Send, R: Send>(
     items: Vec<T>,
     work: impl Fn(T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
@@ -185,7 +208,7 @@ fn measure(
     round: usize,
 ) -> Result<Sample> {
     let name = format!("bench-{clients}-{round}");
-    let mut crowd = Crowd::connect(&daemon.socket(), load, clients, Some(daemon.records), &name)?;
+    let mut crowd = Crowd::connect(&[daemon.home()], load, clients, Some(daemon.records), &name)?;
     let until = if load == Load::Attach {
         Until::Operations(options.attaches)
     } else {
@@ -204,7 +227,7 @@ fn measure(
     let wall = measured.wall.as_secs_f64();
     Ok(Sample {
         kind: daemon.kind,
-        load,
+        load: Scene::OneNode(load),
         clients,
         round,
         rate: operations / wall,
@@ -230,6 +253,6 @@ fn calls_per_operation(daemon: &Running, crowd: &mut Crowd, until: Until) -> Res
 }
 
 #[expect(clippy::cast_precision_loss, reason = "operations of seconds are far below 2^52")]
-fn count(measured: &Measured) -> f64 {
+pub(crate) fn count(measured: &Measured) -> f64 {
     measured.operations.max(1) as f64
 }

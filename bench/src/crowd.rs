@@ -1,4 +1,4 @@
-//! A crowd of clients of one daemon in one thread: each has one request under way.
+//! A crowd of clients in one thread: each has one request under way.
 //!
 //! Role: makes the load and takes the times. All connections hang on one reactor of ours, which sends
 //! in batches, so that the load costs less than the daemon it measures; what it costs is reported.
@@ -6,42 +6,23 @@
 //! - Closed loop: a client sends its next request when the answer to the last one is in.
 //! - An answer that is not the expected one ends the run with an error: nothing wrong is counted.
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ringmaster_protocol::{
-    DbId, Destination, Encode, Envelope, Generation, Packet, PacketStyle, Pnn, Reqid, Srvid,
+    DbId, Encode, Packet, Pnn, Srvid,
     call::{CallFlags, CallId, ReqCall},
     control::ControlOpcode,
     control_packet::{ControlFlags, ReqControl},
-    header::{Framing, Transport},
     message::ReqMessage,
     text::Text,
 };
-use ringmaster_transport::{
-    frames::Assembly,
-    reactor::{AnyReactor, Event, Reactor, ReactorKind, Token, Wait},
-};
 
 use crate::node::Usage;
-
-/// Longest answer that is believed.
-const PACKET_MAX: u32 = 1 << 20;
-
-const FRAMING: Framing = Framing { transport: Transport::Local, packet_len_max: PACKET_MAX };
-
-/// Nothing at all happens for this long: the daemon hangs.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+use crate::wires::{Arrived, Home, SILENCE_MAX, Wires};
 
 /// Bytes of a message of [`Load::Message`]; the first 8 say when it was sent.
 const MESSAGE_LEN: usize = 64;
-
-/// The only node of the cluster.
-const NODE: Pnn = Pnn::new(0).expect("0 is no reserved address");
 
 /// Messages of the crowd go to srvids from here on, one per client.
 const SRVID_BASE: u64 = 0xBEEC_0000_0000_0000;
@@ -133,69 +114,51 @@ impl Measured {
     }
 }
 
-struct Connection {
-    token: Token,
-    /// The beginning of an answer that has not come whole.
-    input: Option<Assembly>,
-    reqid: u32,
+#[derive(Clone, Copy, Debug)]
+struct Request {
     sent_at: Instant,
     busy: bool,
 }
 
-/// Connected clients of one daemon.
+/// Connected clients of one daemon, or of several, in turn.
 pub struct Crowd {
     load: Load,
     records: Option<Records>,
     name: String,
-    reactor: AnyReactor,
-    connections: Vec<Connection>,
-    numbers: HashMap<Token, usize>,
+    homes: Vec<Home>,
+    wires: Wires,
+    requests: Vec<Request>,
     started: Instant,
     /// Requests ever made: the next key, the next database's name.
     issued: u64,
 }
 
 impl Crowd {
-    /// Connects `clients` clients; for [`Load::Message`] each registers its srvid. `name` is
-    /// unique among the crowds of a daemon, for the names of new databases.
+    /// Connects `clients` clients, in turn to each of `homes`; for [`Load::Message`] each registers
+    /// its srvid. `name` is unique among the crowds of a daemon, for the names of new databases.
     ///
     /// # Errors
-    /// The daemon does not accept or does not answer as it should.
+    /// A daemon does not accept or does not answer as it should.
     pub fn connect(
-        socket: &Path,
+        homes: &[Home],
         load: Load,
         clients: usize,
         records: Option<Records>,
         name: &str,
     ) -> Result<Self> {
         ensure!(load != Load::Call || records.is_some(), "calls need records");
-        let mut crowd = Self {
+        let started = Instant::now();
+        let registered = |number| (load == Load::Message).then(|| srvid(number));
+        Ok(Self {
             load,
             records,
             name: name.to_owned(),
-            reactor: AnyReactor::new(ReactorKind::Auto).context("cannot make a reactor")?,
-            connections: Vec::with_capacity(clients),
-            numbers: HashMap::new(),
-            started: Instant::now(),
+            homes: homes.to_vec(),
+            wires: Wires::connect(homes, clients, registered)?,
+            requests: vec![Request { sent_at: started, busy: false }; clients],
+            started,
             issued: 0,
-        };
-        for number in 0..clients {
-            let mut stream = UnixStream::connect(socket)
-                .with_context(|| format!("cannot connect to {}", socket.display()))?;
-            if load == Load::Message {
-                register(&mut stream, number)?;
-            }
-            let token = crowd.reactor.add_stream(stream.into()).context("cannot add a stream")?;
-            crowd.numbers.insert(token, number);
-            crowd.connections.push(Connection {
-                token,
-                input: Some(Assembly::new(FRAMING)),
-                reqid: 0,
-                sent_at: crowd.started,
-                busy: false,
-            });
-        }
-        Ok(crowd)
+        })
     }
 
     /// Runs until `until`; may be called again, and goes on where it was.
@@ -210,30 +173,25 @@ impl Crowd {
         };
         let mut measured = Measured::default();
         let mut left = operations;
-        for number in 0..self.connections.len() {
-            if left > 0 && !self.connections[number].busy {
+        for number in 0..self.requests.len() {
+            if left > 0 && !self.requests[number].busy {
                 self.send(number)?;
                 left -= 1;
             }
         }
-        let mut events = Vec::new();
+        let mut arrived = Vec::new();
         let mut heard = begun;
         while measured.operations < operations && deadline.is_none_or(|end| Instant::now() < end) {
-            self.reactor
-                .turn(Wait::Until(SILENCE_MAX), &mut events)
-                .context("the load's reactor")?;
+            let happened = self.wires.turn(SILENCE_MAX, &mut arrived)?;
             let now = Instant::now();
-            ensure!(
-                !events.is_empty() || now - heard < SILENCE_MAX,
-                "no answer for {SILENCE_MAX:?}"
-            );
-            if !events.is_empty() {
+            ensure!(happened || now - heard < SILENCE_MAX, "no answer for {SILENCE_MAX:?}");
+            if happened {
                 measured.silence = measured.silence.max(now - heard);
                 heard = now;
             }
-            for event in events.drain(..) {
-                let (number, answers) = self.event(event, &mut measured)?;
-                for _ in 0..answers {
+            for arrived in arrived.drain(..) {
+                let number = arrived.number;
+                for _ in 0..self.read(arrived, &mut measured)? {
                     if left > 0 {
                         self.send(number)?;
                         left -= 1;
@@ -247,63 +205,29 @@ impl Crowd {
         Ok(measured)
     }
 
-    /// Takes what has happened; says on which connection how many answers have come.
-    fn event(&mut self, event: Event, measured: &mut Measured) -> Result<(usize, usize)> {
-        let (token, buffer) = match event {
-            Event::Data { token, buffer } => (token, buffer),
-            Event::Closed { error, .. } => bail!("the daemon closed a connection: {error:?}"),
-            _ => return Ok((0, 0)),
-        };
-        let number = *self.numbers.get(&token).context("a stream of nobody")?;
-        let mut input = self.connections[number].input.take().context("a connection's input")?;
-        let (mut answers, mut judged, mut garbage) = (0, Ok(()), None);
-        let this = &*self;
-        let fed = input.feed(
-            &buffer,
-            |header, bytes| {
-                let packet = Packet::decode_body(header, bytes).context("a broken answer");
-                let reqid = header.envelope.reqid;
-                match packet.and_then(|packet| this.judge(number, reqid, &packet)) {
-                    Ok(latency) => {
-                        let ns = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
-                        measured.latencies_ns.push(ns);
-                        answers += 1;
-                    }
-                    Err(error) => judged = Err(error),
+    /// Reads what has come; says how many answers that were.
+    fn read(&mut self, arrived: Arrived, measured: &mut Measured) -> Result<usize> {
+        let number = arrived.number;
+        let (load, started, request) = (self.load, self.started, self.requests[number]);
+        let asked = self.wires.last_request(number);
+        let mut answers = 0;
+        self.wires.read(arrived, |reqid, packet| {
+            let latency = match judge(load, number, packet)? {
+                Judged::Sent(at) => started.elapsed().saturating_sub(at),
+                Judged::Answer => {
+                    ensure!(reqid == asked, "an answer to another request");
+                    request.sent_at.elapsed()
                 }
-            },
-            |reason| garbage = Some(reason),
-        );
-        self.reactor.recycle(buffer);
-        fed.context("the daemon's stream makes no sense")?;
-        judged?;
-        ensure!(garbage.is_none(), "the daemon sent garbage: {garbage:?}");
-        measured.operations += answers as u64;
-        let connection = &mut self.connections[number];
-        connection.input = Some(input);
-        if self.load != Load::Message && answers > 0 {
-            connection.busy = false;
+            };
+            measured.latencies_ns.push(u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX));
+            measured.operations += 1;
+            answers += 1;
+            Ok(())
+        })?;
+        if load != Load::Message && answers > 0 {
+            self.requests[number].busy = false;
         }
-        Ok((number, answers))
-    }
-
-    /// The latency of an expected answer; an error for any other.
-    fn judge(&self, number: usize, reqid: Reqid, packet: &Packet<'_>) -> Result<Duration> {
-        let connection = &self.connections[number];
-        let expected = match (self.load, packet) {
-            (Load::Message, Packet::ReqMessage(message)) => {
-                let sent = message.data.first_chunk::<8>().context("a message without a time")?;
-                let sent = Duration::from_nanos(u64::from_le_bytes(*sent));
-                ensure!(message.srvid == srvid(number), "a message to somebody else");
-                return Ok(self.started.elapsed().saturating_sub(sent));
-            }
-            (Load::Control | Load::Attach, Packet::ReplyControl(reply)) => reply.status == 0,
-            (Load::Call, Packet::ReplyCall(reply)) => reply.status == 0,
-            _ => false,
-        };
-        ensure!(expected, "{} was answered by {packet:?}", self.load.name());
-        ensure!(reqid == Reqid(connection.reqid), "an answer to another request");
-        Ok(connection.sent_at.elapsed())
+        Ok(answers)
     }
 
     fn send(&mut self, number: usize) -> Result<()> {
@@ -333,56 +257,45 @@ impl Crowd {
                 let mut data = [0; MESSAGE_LEN];
                 let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 data[..8].copy_from_slice(&now.to_le_bytes());
-                let srvid = srvid((number + 1) % self.connections.len());
-                self.write(number, Packet::ReqMessage(ReqMessage { srvid, data: &data }))
+                let next = (number + 1) % self.requests.len();
+                let to = self.homes[next % self.homes.len()].pnn;
+                let message = ReqMessage { srvid: srvid(next), data: &data };
+                self.write_to(number, to, Packet::ReqMessage(message))
             }
         }
     }
 
     fn write(&mut self, number: usize, packet: Packet<'_>) -> Result<()> {
-        let connection = &mut self.connections[number];
-        connection.reqid = connection.reqid.wrapping_add(1) & 0x7FFF_FFFF;
-        let envelope = envelope(Reqid(connection.reqid));
-        connection.sent_at = Instant::now();
-        connection.busy = true;
-        let out = self.reactor.output(connection.token).context("a stream that is gone")?;
-        packet.encode_into(out, envelope, PacketStyle::Exact);
-        Ok(())
+        self.write_to(number, self.homes[number % self.homes.len()].pnn, packet)
+    }
+
+    fn write_to(&mut self, number: usize, to: Pnn, packet: Packet<'_>) -> Result<()> {
+        self.requests[number] = Request { sent_at: Instant::now(), busy: true };
+        self.wires.send(number, to, packet)
     }
 }
 
-/// Before the connection becomes the reactor's.
-fn register(stream: &mut UnixStream, number: usize) -> Result<()> {
-    let control = ReqControl {
-        opcode: ControlOpcode::REGISTER_SRVID.0,
-        srvid: srvid(number),
-        client_id: 0,
-        flags: ControlFlags::NONE,
-        data: b"",
+/// What an expected packet is.
+enum Judged {
+    /// The answer to the client's request.
+    Answer,
+    /// A message, sent so long after the start of the crowd.
+    Sent(Duration),
+}
+
+fn judge(load: Load, number: usize, packet: &Packet<'_>) -> Result<Judged> {
+    let expected = match (load, packet) {
+        (Load::Message, Packet::ReqMessage(message)) => {
+            let sent = message.data.first_chunk::<8>().context("a message without a time")?;
+            ensure!(message.srvid == srvid(number), "a message to somebody else");
+            return Ok(Judged::Sent(Duration::from_nanos(u64::from_le_bytes(*sent))));
+        }
+        (Load::Control | Load::Attach, Packet::ReplyControl(reply)) => reply.status == 0,
+        (Load::Call, Packet::ReplyCall(reply)) => reply.status == 0,
+        _ => false,
     };
-    let mut out = Vec::new();
-    Packet::ReqControl(control).encode_into(&mut out, envelope(Reqid(0)), PacketStyle::Exact);
-    stream.write_all(&out).context("cannot send REGISTER_SRVID")?;
-    stream.set_read_timeout(Some(SILENCE_MAX)).context("a socket takes a time-out")?;
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).context("no answer to REGISTER_SRVID")?;
-    let mut packet = vec![0; u32::from_le_bytes(head).clamp(4, PACKET_MAX) as usize];
-    packet[..4].copy_from_slice(&head);
-    stream.read_exact(&mut packet[4..]).context("half an answer to REGISTER_SRVID")?;
-    match Packet::decode(&packet)?.1 {
-        Packet::ReplyControl(reply) if reply.status == 0 => Ok(()),
-        other => bail!("REGISTER_SRVID was answered by {other:?}"),
-    }
-}
-
-fn envelope(reqid: Reqid) -> Envelope {
-    Envelope {
-        generation: Generation(0),
-        // C answers controls and calls to "this node" too, but drops such messages.
-        destination: Destination::Node(NODE),
-        source: Destination::Unknown,
-        reqid,
-    }
+    ensure!(expected, "{} was answered by {packet:?}", load.name());
+    Ok(Judged::Answer)
 }
 
 fn srvid(number: usize) -> Srvid {

@@ -11,6 +11,9 @@
 
 pub mod compare;
 pub mod crowd;
+pub mod migration;
 pub mod node;
 pub mod report;
+pub mod several;
 pub mod targets;
+pub mod wires;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ringmaster_client::{Client, DbKind};
-use ringmaster_compat::cluster::{Cluster, Config, Subject, processes};
+use ringmaster_compat::cluster::{Cluster, Config, Node, Subject, processes};
+use ringmaster_protocol::Pnn;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, FileType, Mode},
@@ -21,6 +22,7 @@ use rustix::{
 };
 
 use crate::crowd::{Records, record_key};
+use crate::wires::Home;
 
 /// Bytes of a record's value.
 const VALUE_LEN: usize = 100;
@@ -53,7 +55,15 @@ impl Kind {
         }
     }
 
-    const fn ringmaster_conf(self) -> Option<&'static str> {
+    /// The daemon to start; `ctdbd` is ours.
+    pub(crate) fn subject(self, ctdbd: &Path) -> Subject {
+        match self {
+            Self::C => Subject::CDaemon,
+            Self::Ours | Self::OursEpoll => Subject::Ours { ctdbd: ctdbd.to_path_buf() },
+        }
+    }
+
+    pub(crate) const fn ringmaster_conf(self) -> Option<&'static str> {
         match self {
             Self::C => None,
             Self::Ours => Some("[dataplane]\nreactor = io_uring\n"),
@@ -85,6 +95,12 @@ impl Usage {
         Some(Self { busy: Duration::from_nanos(busy), waiting: Duration::from_nanos(waiting) })
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { busy: self.busy + other.busy, waiting: self.waiting + other.waiting }
+    }
+
     /// What has come since `before`.
     #[must_use]
     pub const fn since(self, before: Self) -> Self {
@@ -110,10 +126,7 @@ impl Running {
     /// # Errors
     /// It does not become healthy, or the records cannot be stored.
     pub fn start(kind: Kind, ctdbd: &Path, records: u32) -> Result<Self> {
-        let subject = match kind {
-            Kind::C => Subject::CDaemon,
-            Kind::Ours | Kind::OursEpoll => Subject::Ours { ctdbd: ctdbd.to_path_buf() },
-        };
+        let subject = kind.subject(ctdbd);
         let cluster = Cluster::prepare(Config::new(1).all(&subject))?;
         let node = cluster.node(0);
         if let Some(text) = kind.ringmaster_conf() {
@@ -127,24 +140,19 @@ impl Running {
         Ok(Self { kind, records, cluster })
     }
 
-    /// Its unix socket.
+    /// Where clients connect.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.cluster.node(0).socket()
+    pub fn home(&self) -> Home {
+        const ONLY: Pnn = Pnn::new(0).expect("0 is no reserved address");
+        Home { socket: self.cluster.node(0).socket(), pnn: ONLY }
     }
 
-    /// Processor time of the daemon's processes that live now.
+    /// What the daemon's processes that live now have had of the processors.
     ///
     /// # Errors
     /// It runs no process.
     pub fn usage(&self) -> Result<Usage> {
-        let pids = self.pids();
-        ensure!(!pids.is_empty(), "{} has ended", self.kind.name());
-        let tasks = pids.iter().flat_map(|pid| tasks(*pid));
-        let sum = tasks.filter_map(|task| Usage::of_task(&task)).fold(Usage::default(), |a, b| {
-            Usage { busy: a.busy + b.busy, waiting: a.waiting + b.waiting }
-        });
-        Ok(sum)
+        usage_of(self.cluster.node(0)).with_context(|| self.kind.name())
     }
 
     /// Keeps all threads of the daemon on one processor.
@@ -152,29 +160,15 @@ impl Running {
     /// # Errors
     /// The kernel refuses.
     pub fn pin(&self, processor: usize) -> Result<()> {
-        let mut set = CpuSet::new();
-        set.set(processor);
-        for task in self.pids().into_iter().flat_map(tasks) {
-            let id = task.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let pinned = sched_setaffinity(id.and_then(rustix::thread::Pid::from_raw), &set);
-            // A thread that has ended meanwhile runs nowhere.
-            if pinned != Err(rustix::io::Errno::SRCH) {
-                pinned.context("cannot pin the daemon")?;
-            }
-        }
-        Ok(())
+        pin(self.cluster.node(0), processor)
     }
 
     /// Gets ready to count the system calls of all the daemon's processes; `None` where `perf` is
     /// missing or not allowed.
     #[must_use]
     pub fn call_counter(&self) -> Option<CallCounter> {
-        let pids: Vec<_> = self.pids().iter().map(ToString::to_string).collect();
+        let pids: Vec<_> = pids(self.cluster.node(0)).iter().map(ToString::to_string).collect();
         CallCounter::start(self.cluster.directory(), &pids.join(","))
-    }
-
-    fn pids(&self) -> Vec<i32> {
-        processes::under(self.cluster.node(0).base()).iter().map(|pid| pid.as_raw_pid()).collect()
     }
 
     /// Stops it in the orderly way.
@@ -184,6 +178,39 @@ impl Running {
     pub fn stop(self) -> Result<()> {
         self.cluster.stop()
     }
+}
+
+/// What a node's processes that live now have had of the processors.
+///
+/// # Errors
+/// It runs no process.
+pub fn usage_of(node: Node<'_>) -> Result<Usage> {
+    let pids = pids(node);
+    ensure!(!pids.is_empty(), "the daemon has ended");
+    let tasks = pids.iter().flat_map(|pid| tasks(*pid));
+    Ok(tasks.filter_map(|task| Usage::of_task(&task)).fold(Usage::default(), Usage::with))
+}
+
+/// Keeps all threads of a node's processes on one processor.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn pin(node: Node<'_>, processor: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    for task in pids(node).into_iter().flat_map(tasks) {
+        let id = task.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let pinned = sched_setaffinity(id.and_then(rustix::thread::Pid::from_raw), &set);
+        // A thread that has ended meanwhile runs nowhere.
+        if pinned != Err(rustix::io::Errno::SRCH) {
+            pinned.context("cannot pin the daemon")?;
+        }
+    }
+    Ok(())
+}
+
+fn pids(node: Node<'_>) -> Vec<i32> {
+    processes::under(node.base()).iter().map(|pid| pid.as_raw_pid()).collect()
 }
 
 fn tasks(pid: i32) -> impl Iterator<Item = PathBuf> {

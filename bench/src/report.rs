@@ -8,8 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::compare::Sample;
-use crate::crowd::Load;
+use crate::compare::{Sample, Scene};
 use crate::node::Kind;
 
 /// A median with the lowest and highest of what it is of.
@@ -54,7 +53,7 @@ pub(crate) fn ratio<'a>(
 
 /// One daemon under one load from some number of clients.
 struct Line<'a> {
-    load: Load,
+    load: Scene,
     clients: usize,
     kind: Kind,
     samples: Vec<&'a Sample>,

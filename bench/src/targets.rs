@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::compare::Sample;
+use crate::compare::{Sample, Scene};
 use crate::crowd::Load;
 use crate::node::Kind;
 use crate::report::{self, Spread};
@@ -44,7 +44,7 @@ impl Bound {
 /// One expectation and what came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    load: Load,
+    load: Scene,
     clients: usize,
     what: &'static str,
     bound: Bound,
@@ -63,7 +63,7 @@ impl Target {
 /// All expectations of the daemon on io_uring that `samples` say something about.
 #[must_use]
 pub fn targets(samples: &[Sample]) -> Vec<Target> {
-    let mut seen: Vec<(Load, usize)> = Vec::new();
+    let mut seen: Vec<(Scene, usize)> = Vec::new();
     for sample in samples.iter().filter(|sample| sample.kind == Kind::Ours) {
         if !seen.contains(&(sample.load, sample.clients)) {
             seen.push((sample.load, sample.clients));
@@ -72,7 +72,7 @@ pub fn targets(samples: &[Sample]) -> Vec<Target> {
     seen.into_iter().flat_map(|(load, clients)| of_line(samples, load, clients)).collect()
 }
 
-fn of_line(samples: &[Sample], load: Load, clients: usize) -> Vec<Target> {
+fn of_line(samples: &[Sample], load: Scene, clients: usize) -> Vec<Target> {
     let of = |kind| {
         let wanted = move |sample: &&Sample| {
             (sample.kind, sample.load, sample.clients) == (kind, load, clients)
@@ -97,7 +97,7 @@ fn of_line(samples: &[Sample], load: Load, clients: usize) -> Vec<Target> {
             ratio(|sample| sample.daemon_cpu.as_secs_f64()),
         ),
     ];
-    if load != Load::Attach {
+    if load != Scene::OneNode(Load::Attach) {
         targets.push(target(
             "system calls per operation",
             Bound::Below(0.2),

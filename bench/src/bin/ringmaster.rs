@@ -14,7 +14,9 @@ use ringmaster_bench::{
     compare::{Options, Sample, compare},
     crowd::Load,
     node::Kind,
-    report, targets,
+    report,
+    several::{self, NodesLoad, Placement},
+    targets,
 };
 use ringmaster_compat::prerequisite;
 
@@ -38,16 +40,22 @@ fn main() -> ExitCode {
 
 fn command() -> Command {
     let list = |name: &'static str| Arg::new(name).long(name).value_delimiter(',');
-    let loads = Load::ALL.map(Load::name);
+    let loads: Vec<_> = Load::ALL.iter().map(|load| load.name()).collect();
+    let loads = [loads, NodesLoad::ALL.iter().map(|load| load.name()).collect()].concat();
     let kinds = Kind::ALL.map(Kind::name);
     let bench = Command::new("bench")
-        .about("Our daemon beside the C daemon, one node each, interleaved rounds")
+        .about("Our daemon beside the C daemon, interleaved rounds")
+        .arg(
+            list("nodes")
+                .value_parser(value_parser!(u16).range(1..=6))
+                .help("Clusters of so many nodes, led by one more C node (else one node each)"),
+        )
         .arg(Arg::new("quick").long("quick").action(ArgAction::SetTrue).help("See that it works"))
         .arg(
             Arg::new("pin")
                 .long("pin")
                 .action(ArgAction::SetTrue)
-                .help("Daemons on processor 0, the load on processor 1"),
+                .help("Daemons on processor 0, the load on 1; with --nodes: all on 0"),
         )
         .arg(
             Arg::new("targets")
@@ -117,6 +125,27 @@ fn options(matches: &ArgMatches) -> Result<Options> {
     Ok(options)
 }
 
+fn several_options(options: &Options, matches: &ArgMatches, nodes: Vec<usize>) -> several::Options {
+    let wanted = matches.get_many::<String>("loads").map(|names| names.collect::<Vec<_>>());
+    let is_wanted = |load: &NodesLoad| {
+        wanted.as_ref().is_none_or(|names| names.iter().any(|name| *name == load.name()))
+    };
+    let mut kinds = options.kinds.clone();
+    if matches.get_many::<String>("daemons").is_none() {
+        kinds.retain(|kind| *kind != Kind::OursEpoll);
+    }
+    several::Options {
+        kinds,
+        loads: NodesLoad::ALL.into_iter().filter(is_wanted).collect(),
+        nodes,
+        placements: vec![if options.pin { Placement::OneCore } else { Placement::Free }],
+        rounds: options.rounds,
+        duration: options.duration,
+        warm_up: options.warm_up,
+        ctdbd: options.ctdbd.clone(),
+    }
+}
+
 /// `false`: a target was missed.
 fn run(matches: &ArgMatches) -> Result<bool> {
     let options = options(matches)?;
@@ -130,14 +159,22 @@ fn run(matches: &ArgMatches) -> Result<bool> {
         "{} is missing; build ringmaster-daemon and ringmaster-eventd or name it with --ctdbd",
         options.ctdbd.display()
     );
-    let samples = compare(&options, say)?;
+    let nodes = matches.get_many::<u16>("nodes");
+    let nodes: Vec<_> = nodes.into_iter().flatten().copied().map(usize::from).collect();
+    let samples = if nodes.is_empty() {
+        compare(&options, say)?
+    } else {
+        several::compare(&several_options(&options, matches, nodes), say)?
+    };
     print!("{}", report::table(&samples));
     println!(
         "\nMedians of {} interleaved rounds of {:?}; ratios are medians of the rounds' ratios. Busy and \
          waiting (for a processor that others had): daemon + load.",
         options.rounds, options.duration
     );
-    if samples.iter().all(|sample| sample.calls.is_none()) {
+    if samples.is_empty() {
+        println!("Nothing measured: no load of --loads belongs to this kind of bench.");
+    } else if samples.iter().all(|sample| sample.calls.is_none()) {
         println!("No system calls counted: `perf` is missing or may not count them.");
     }
     if let Some(path) = matches.get_one::<PathBuf>("json") {

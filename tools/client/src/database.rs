@@ -207,6 +207,60 @@ impl Database {
         copy(attached, &mut locked, key)
     }
 
+    /// The record of a volatile database, locked, if it may be written here as it is; `None` when the
+    /// daemon has to bring it (or its read-only copies back) first. Waits for the chain until
+    /// `timeout` has passed, and for nothing else.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn lock_here<'d>(
+        &'d mut self,
+        key: &[u8],
+        timeout: Duration,
+    ) -> Result<Option<LockedRecord<'d>>, RecordError> {
+        self.require_volatile()?;
+        match self.hold_here(key, timeout, Instant::now() + timeout)? {
+            Here::Held(chain, header, value) => {
+                Ok(Some(self.locked_record(key, chain, header, value)))
+            }
+            Here::Not(_) => Ok(None),
+        }
+    }
+
+    /// Takes the chain; keeps it if the record may be written here.
+    fn hold_here(
+        &mut self,
+        key: &[u8],
+        timeout: Duration,
+        deadline: Instant,
+    ) -> Result<Here, RecordError> {
+        let own = self.own;
+        let Self { attached, handle, .. } = self;
+        let mut locked = lock(attached, handle, key, LockKind::Write, timeout, deadline)?;
+        let copy = copy(attached, &mut locked, key)?;
+        let verdict = judge(copy.as_ref().map(|(header, _)| header), own, Access::Write);
+        if let (Verdict::Use, Some((header, value))) = (verdict, copy) {
+            let chain = locked.chain();
+            locked.keep();
+            return Ok(Here::Held(chain, header, value));
+        }
+        locked.unlock().map_err(|source| file_error(attached, source))?;
+        Ok(Here::Not(verdict))
+    }
+
+    /// `chain` is held.
+    fn locked_record(
+        &mut self,
+        key: &[u8],
+        chain: u32,
+        header: RecordHeader,
+        value: Vec<u8>,
+    ) -> LockedRecord<'_> {
+        let Self { attached, handle, .. } = self;
+        let locked = handle.resume_chain(chain);
+        LockedRecord { attached, locked, key: key.to_vec(), header, value }
+    }
+
     fn require_volatile(&self) -> Result<(), RecordError> {
         match self.attached.kind {
             DbKind::Volatile => Ok(()),
@@ -217,6 +271,14 @@ impl Database {
     fn name(&self) -> String {
         self.attached.name.clone()
     }
+}
+
+/// What came of an attempt to lock a record where it is.
+enum Here {
+    /// Its chain is held.
+    Held(u32, RecordHeader, Vec<u8>),
+    /// It may not be written here; nothing is held.
+    Not(Verdict),
 }
 
 fn file_error(attached: &Attached, source: AccessError) -> RecordError {
@@ -369,18 +431,10 @@ impl Client {
         let timeout = self.timeout();
         let mut attempt = Attempt::new(timeout);
         let (chain, header, value) = loop {
-            let own = database.own;
-            let Database { attached, handle, .. } = &mut *database;
-            let mut locked =
-                lock(attached, handle, key, LockKind::Write, timeout, attempt.deadline)?;
-            let copy = copy(attached, &mut locked, key)?;
-            let verdict = judge(copy.as_ref().map(|(header, _)| header), own, Access::Write);
-            if let (Verdict::Use, Some((header, value))) = (verdict, copy) {
-                let chain = locked.chain();
-                locked.keep();
-                break (chain, header, value);
-            }
-            locked.unlock().map_err(|source| file_error(attached, source))?;
+            let verdict = match database.hold_here(key, timeout, attempt.deadline)? {
+                Here::Held(chain, header, value) => break (chain, header, value),
+                Here::Not(verdict) => verdict,
+            };
             attempt.again(database, verdict)?;
             if verdict == Verdict::AskDaemon {
                 let flags = CallFlags::IMMEDIATE_MIGRATION;
@@ -394,9 +448,7 @@ impl Client {
                 }
             }
         };
-        let Database { attached, handle, .. } = database;
-        let locked = handle.resume_chain(chain);
-        Ok(LockedRecord { attached, locked, key: key.to_vec(), header, value })
+        Ok(database.locked_record(key, chain, header, value))
     }
 
     /// The value of a record; `None` if it does not exist. Brings it here unless it is here already
