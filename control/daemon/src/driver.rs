@@ -16,6 +16,7 @@ mod requests;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::TcpListener,
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -125,7 +126,8 @@ pub(crate) struct Driver {
     pub(crate) children: Children,
     pub(crate) paths: Paths,
     pub(crate) settings: Settings,
-    pub(crate) socket: PathBuf,
+    /// Until clients are accepted.
+    pub(crate) client_listener: Option<OwnedFd>,
     /// Counters that have arrived, by the order that asked for them.
     pub(crate) statistics: BTreeMap<AckToken, Vec<ShardStatistics>>,
     /// What shards have handed over for a vacuum round, until its job is given to the worker.
@@ -354,19 +356,11 @@ impl Driver {
         }
     }
 
+    /// Accepts the clients that may be waiting already.
     fn listen(&mut self) {
-        use ringmaster_transport::local::{Ownership, listen};
-        let ownership =
-            if self.paths.is_test_mode() { Ownership::Unchanged } else { Ownership::Daemon };
-        match listen(&self.socket, ownership) {
-            Ok(socket) => {
-                self.shards.send(ShardId(0), ToShard::Listen(socket));
-                self.manager.ready();
-            }
-            Err(error) => {
-                tracing::error!(%error, "no client socket");
-                self.exit = Some(10);
-            }
+        if let Some(socket) = self.client_listener.take() {
+            self.shards.send(ShardId(0), ToShard::Listen(socket));
+            self.manager.ready();
         }
     }
 
@@ -486,7 +480,7 @@ fn warn_of(line: Option<String>) {
 }
 
 /// Addresses of the file; none if there is none.
-fn addresses_in(file: &std::path::Path) -> Result<Vec<String>, String> {
+pub(crate) fn addresses_in(file: &std::path::Path) -> Result<Vec<String>, String> {
     let text = match std::fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -44,7 +44,8 @@ use ringmaster_protocol::{
     tunable::TunableList,
 };
 use ringmaster_transport::{
-    reactor::ReactorKind,
+    local::{Ownership, listen},
+    reactor::{AnyReactor, ReactorKind},
     tcp::{
         announce::{Announcement, PROTOCOL_VERSION, TRANSPORT_TCP},
         limits::LINK_OUTPUT_MAX,
@@ -52,7 +53,7 @@ use ringmaster_transport::{
 };
 use tokio::sync::mpsc;
 
-use self::configuration::Configuration;
+use self::{configuration::Configuration, streams::Starter};
 use crate::{
     children::{Children, Eventd, read_nodes},
     driver::{Driver, Outstanding, REPORTS_MAX, Report},
@@ -69,6 +70,7 @@ const SERVES: &str = "RINGMASTER_SERVES";
 
 /// C's exit statuses.
 const FAILED: u8 = 1;
+const CLIENT_SOCKET: u8 = 10;
 const PID_FILE: u8 = 11;
 const TEST_PARENT_GONE: i32 = 32;
 
@@ -80,11 +82,17 @@ const CTDB_PORT: u16 = 4379;
 pub(crate) struct Failure {
     pub(crate) status: u8,
     pub(crate) line: String,
+    /// Who started the daemon has heard of it.
+    told: bool,
 }
 
 impl Failure {
     pub(crate) fn new(line: impl Into<String>) -> Self {
-        Self { status: FAILED, line: line.into() }
+        Self { status: FAILED, line: line.into(), told: false }
+    }
+
+    fn with_status(status: u8, error: &dyn std::error::Error) -> Self {
+        Self { status, line: error.to_string(), told: false }
     }
 }
 
@@ -106,7 +114,9 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         Ok(status) => ExitCode::from(u8::try_from(status & 0xFF).unwrap_or(FAILED)),
         Err(failure) => {
             tracing::error!("{}", failure.line);
-            eprintln!("ctdbd: {}", failure.line);
+            if !failure.told {
+                eprintln!("ctdbd: {}", failure.line);
+            }
             ExitCode::from(failure.status)
         }
     }
@@ -193,14 +203,34 @@ fn log_location(settings: &Settings, interactive: bool) -> &OsStr {
 }
 
 async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, Failure> {
+    let mut starter = None;
+    let mut served = start_and_serve(configuration, interactive, &mut starter).await;
+    if let (Err(failure), Some(starter)) = (&mut served, starter) {
+        failure.told = true;
+        starter.failed(&format!("ctdbd: {}", failure.line));
+    }
+    served
+}
+
+/// Takes what only one daemon may have, then starts the parts and runs them. `starter` is who waits
+/// for the start in the background.
+async fn start_and_serve(
+    configuration: Configuration,
+    interactive: bool,
+    starter: &mut Option<Starter>,
+) -> Result<i32, Failure> {
     let Configuration { paths, settings, native, tunables } = configuration;
     let port = CTDB_PORT;
     let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
     let (pnn, listener) = own_node(&nodes, settings.node_address)?;
     let lanes = lane_setup(&nodes, pnn, &native).await?;
     let pid_file = paths.pidfile(OsStr::new("ctdbd"));
-    let _pid_file = PidFile::create(&pid_file)
-        .map_err(|error| Failure { status: PID_FILE, line: error.to_string() })?;
+    let _pid_file =
+        PidFile::create(&pid_file).map_err(|error| Failure::with_status(PID_FILE, &error))?;
+    let ownership = if paths.is_test_mode() { Ownership::Unchanged } else { Ownership::Daemon };
+    // Clients may connect from now on, and are accepted when the databases are there.
+    let client_listener = listen(&paths.socket(OsStr::new("ctdbd")), ownership)
+        .map_err(|error| Failure::with_status(CLIENT_SOCKET, &error))?;
     let realtime = settings.realtime_scheduling && !paths.is_test_mode();
     if realtime {
         system::run_this_thread_first().map_err(|error| {
@@ -211,9 +241,11 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         })?;
     }
     if !interactive {
-        streams::started()
+        let left = streams::leave()
             .map_err(|error| Failure::new(format!("cannot leave the terminal: {error}")))?;
+        *starter = Some(left);
     }
+    try_reactor(&native)?;
     let state = first_state(pnn, &nodes, &settings, &paths, tunables);
     let view = Arc::new(view_of(&state));
     let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view, realtime)
@@ -226,6 +258,9 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
     let mut children = Children::new(&settings, &paths, port);
     let eventd = Eventd::start(&paths, report.clone()).await.map_err(Failure::new)?;
     children.set_eventd(eventd);
+    if let Some(starter) = starter.take() {
+        starter.started();
+    }
     let threshold = std::env::var("CTDB_TEST_CPU_USAGE_THRESHOLD").ok();
     let threshold = threshold.and_then(|text| text.parse::<u64>().ok());
     let mut registry = Registry::new();
@@ -249,7 +284,7 @@ async fn serve(configuration: Configuration, interactive: bool) -> Result<i32, F
         reports,
         report,
         children,
-        socket: paths.socket(OsStr::new("ctdbd")),
+        client_listener: Some(client_listener),
         paths,
         settings,
         statistics: BTreeMap::new(),
@@ -304,6 +339,18 @@ fn shard_count(native: &NativeConf) -> u16 {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             u16::try_from(cores / 4).unwrap_or(u16::MAX).clamp(1, 8)
         }
+    }
+}
+
+/// A reactor that was asked for and cannot be had is told before the start is over.
+fn try_reactor(native: &NativeConf) -> Result<(), Failure> {
+    match reactor_kind(native) {
+        ReactorKind::IoUring => match AnyReactor::new(ReactorKind::IoUring) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(error.to_string())),
+        },
+        // A shard says what it takes instead.
+        ReactorKind::Auto | ReactorKind::Epoll => Ok(()),
     }
 }
 

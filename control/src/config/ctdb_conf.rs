@@ -104,6 +104,9 @@ pub struct Loaded {
     pub findings: Vec<Finding>,
     /// The file is refused (C: `EINVAL`); `table` holds defaults.
     pub refused: bool,
+    /// Why our daemon does not start with it: the first bad value, or the line at which C stops
+    /// reading and takes the whole file as empty; it would serve other directories than those meant.
+    pub obstacle: Option<Finding>,
 }
 
 /// Reads `text` as `ctdb.conf`.
@@ -120,6 +123,7 @@ pub fn load(
         set_on: vec![None; OPTIONS.len()],
         findings: Vec::new(),
         refused: false,
+        obstacle: None,
         section: Section::None,
     };
     let parsed = conf_file::parse(text);
@@ -136,12 +140,15 @@ pub fn load(
         }
     }
     if let Some(stop) = parsed.stopped {
-        loader.findings.push(stop_finding(stop));
+        let finding = stop_finding(stop);
+        loader.obstacle.get_or_insert_with(|| finding.clone());
+        loader.findings.push(finding);
     }
     if loader.refused || parsed.stopped.is_some() {
         loader.table = Table::defaults(default_log_level);
     }
-    Loaded { table: loader.table, findings: loader.findings, refused: loader.refused }
+    let Loader { table, findings, refused, obstacle, .. } = loader;
+    Loaded { table, findings, refused, obstacle }
 }
 
 /// C says nothing, takes the file as empty and goes on; an administrator must hear of it.
@@ -173,6 +180,7 @@ struct Loader<'a> {
     set_on: Vec<Option<u32>>,
     findings: Vec<Finding>,
     refused: bool,
+    obstacle: Option<Finding>,
     section: Section,
 }
 
@@ -247,6 +255,7 @@ impl Loader<'_> {
             Ok(parsed) => self.table.values[index] = parsed,
             Err(finding) => {
                 self.refused = true;
+                self.obstacle.get_or_insert_with(|| finding.clone());
                 self.findings.push(finding);
             }
         }

@@ -103,49 +103,6 @@ fn free_address(node: Node<'_>) -> String {
     format!("{a}.{b}.{c}.7")
 }
 
-/// A start that must fail: what is broken, and words that the one line must have.
-type Broken = (&'static str, fn(&Path), i32, &'static [&'static str]);
-
-const BROKEN: &[Broken] = &[
-    ("no nodes file", |base| remove(base, "nodes"), 1, &["nodes"]),
-    ("an empty nodes file", |base| write(base, "nodes", "# nobody\n"), 1, &["nodes"]),
-    ("a nodes file with rubbish", |base| write(base, "nodes", "not an address\n"), 1, &["nodes"]),
-    (
-        "a node address that is not in the nodes file",
-        |base| write(base, "nodes", "192.0.2.7\n"),
-        1,
-        &["node address", "nodes list", "add it"],
-    ),
-    (
-        "a directory that does not exist",
-        |base| fs::remove_dir_all(base.join("db/volatile")).expect("it is there"),
-        1,
-        &["db/volatile", "ctdb.conf"],
-    ),
-    (
-        "a value that is none",
-        |base| append(base, "ctdb.conf", "[cluster]\n\tleader timeout = soon\n"),
-        1,
-        &["ctdb.conf", "leader timeout", "write a number"],
-    ),
-    (
-        "a log location that cannot be written",
-        |base| replace(base, "ctdb.conf", "/log.ctdb", "/nowhere/log.ctdb"),
-        1,
-        &["nowhere is not a directory", "create it"],
-    ),
-    (
-        "no directory for the PID file",
-        |base| fs::remove_dir_all(base.join("run")).expect("it is there"),
-        11,
-        &["run/ctdbd.pid"],
-    ),
-];
-
-fn remove(base: &Path, name: &str) {
-    fs::remove_file(base.join(name)).expect("the test machine plays along");
-}
-
 fn write(base: &Path, name: &str, text: &str) {
     fs::write(base.join(name), text).expect("the test machine plays along");
 }
@@ -153,28 +110,6 @@ fn write(base: &Path, name: &str, text: &str) {
 fn append(base: &Path, name: &str, text: &str) {
     let before = fs::read_to_string(base.join(name)).expect("the test machine plays along");
     write(base, name, &(before + text));
-}
-
-fn replace(base: &Path, name: &str, from: &str, to: &str) {
-    let before = fs::read_to_string(base.join(name)).expect("the test machine plays along");
-    write(base, name, &before.replace(from, to));
-}
-
-#[test]
-fn every_failed_start_is_one_line_and_cs_status() {
-    let ctdbd = require_our_daemon!();
-    for (what, break_it, status, words) in BROKEN {
-        let cluster = Cluster::prepare(config(&ctdbd)).unwrap();
-        let node = cluster.node(0);
-        break_it(node.base());
-        let failed = start_by_hand(node, &ctdbd, &[]);
-        assert_eq!(failed.status, *status, "{what}: {failed}");
-        assert_eq!(failed.stderr.lines().count(), 1, "{what}: {failed}");
-        for word in *words {
-            assert!(failed.stderr.contains(word), "{what}: no `{word}` in {failed}");
-        }
-        assert_eq!(processes::under(node.base()), [], "{what}");
-    }
 }
 
 #[test]
@@ -224,6 +159,29 @@ fn sigterm_and_shutdown_end_in_order_and_leave_no_process() {
     node.signal_daemon(Signal::TERM).unwrap();
     wait_for_the_end(node);
     assert_eq!(left(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn after_sighup_the_log_goes_to_a_new_file() {
+    let ctdbd = require_our_daemon!();
+    let cluster = Cluster::start(config(&ctdbd)).unwrap();
+    let node = cluster.node(0);
+    let old = node.base().join("log.ctdb.1");
+    let recoveries = |log: &Path| {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        text.lines().filter(|line| line.contains("Recovery starting")).count()
+    };
+    fs::rename(node.log(), &old).unwrap();
+    let before = recoveries(&old);
+    node.signal_daemon(Signal::HUP).unwrap();
+    wait_until("a new log", PATIENCE, || node.log().exists().then_some(())).unwrap();
+    // The event daemon shares the file, and is told by the daemon.
+    let rotated = fs::read_to_string(&old).unwrap();
+    node.tool_ok(&["event", "run", "30", "legacy", "monitor"]).unwrap();
+    node.tool_ok(&["recover"]).unwrap();
+    assert_eq!((recoveries(&old), recoveries(&node.log())), (before, 1));
+    let added = fs::read_to_string(&old).unwrap().split_off(rotated.len());
+    assert!(!added.contains("monitor"), "{added}");
 }
 
 #[test]

@@ -16,7 +16,10 @@ use ringmaster_control::config::{
 };
 use ringmaster_protocol::tunable::TunableList;
 
+use rustix::fs::Access;
+
 use super::Failure;
+use crate::driver::addresses_in;
 
 /// Everything that is configured.
 pub(super) struct Configuration {
@@ -64,37 +67,43 @@ impl Configuration {
         let around = Real { etc_dir: paths.etc_dir() };
         let conf = read(&paths.config_file())?.unwrap_or_default();
         let loaded = ctdb_conf::load(&conf, Strictness::Lenient, LogLevel::Notice, &around);
-        if loaded.refused {
-            let shown = paths.config_file();
-            let errors = loaded.findings.iter().filter(|one| one.severity == Severity::Error);
-            let lines: Vec<String> =
-                errors.map(|finding| format!("{}: {finding}", shown.display())).collect();
-            return Err(Failure::new(lines.join("\n")));
+        // One line a failure: the first; `--check-config` names them all.
+        if let Some(obstacle) = loaded.obstacle {
+            return Err(Failure::new(format!("{}: {obstacle}", paths.config_file().display())));
         }
         let settings = Settings::new(&loaded.table, &paths);
         let native_file = paths.native_config_file();
         let native = match read(&native_file)? {
             None => NativeConf::default(),
             Some(text) => native_conf::parse(&text).map_err(|findings| {
-                let lines: Vec<String> = findings
-                    .iter()
-                    .map(|finding| format!("{}: {finding}", native_file.display()))
-                    .collect();
-                Failure::new(lines.join("\n"))
+                let first = findings.first().map_or_else(String::new, ToString::to_string);
+                Failure::new(format!("{}: {first}", native_file.display()))
             })?,
         };
         for folder in [&settings.volatile_dir, &settings.persistent_dir, &settings.state_dir] {
-            if !folder.is_dir() {
-                return Err(Failure::new(format!(
-                    "database directory {} does not exist; create it, or see [database] in {}",
-                    folder.display(),
-                    paths.config_file().display()
-                )));
-            }
+            check_folder(folder, &paths.config_file())?;
         }
+        // Used much later, when nobody hears of an error any more.
+        addresses_in(&paths.public_addresses_file()).map_err(Failure::new)?;
         let tunables = load_tunables(&paths)?;
         Ok(Self { paths, settings, native, tunables })
     }
+}
+
+/// A directory for databases. C starts without the right to write there and then attaches nothing.
+fn check_folder(folder: &Path, conf: &Path) -> Result<(), Failure> {
+    let (shown, conf) = (folder.display(), conf.display());
+    if !folder.is_dir() {
+        return Err(Failure::new(format!(
+            "database directory {shown} does not exist; create it, or see [database] in {conf}"
+        )));
+    }
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        Failure::new(format!(
+            "cannot write to the database directory {shown}: {error}; make it writable for the user \
+             of ctdbd, or see [database] in {conf}"
+        ))
+    })
 }
 
 /// `ctdb.tunables`, then the files of its directory in the order of their names. What is wrong in

@@ -32,18 +32,35 @@ pub(super) fn hear(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     if started { Ok(None) } else { child.wait().map(Some) }
 }
 
-/// Tells whoever waits in [`hear`], and turns both streams to the log.
+/// Who waits in [`hear`], after [`leave`].
+#[derive(Debug)]
+pub(super) struct Starter(File);
+
+impl Starter {
+    /// The daemon serves.
+    pub(super) fn started(mut self) {
+        // Fails when nobody waits.
+        let _ = self.0.write_all(&[STARTED]);
+    }
+
+    /// It does not.
+    pub(super) fn failed(mut self, line: &str) {
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// Turns both streams to the log, so that no child holds what the starter waits for the end of.
 ///
 /// # Errors
 /// When there is no pipe or thread to be had.
-pub(super) fn started() -> io::Result<()> {
+pub(super) fn leave() -> io::Result<Starter> {
+    let starter = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
     let (output, input) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let lines = BufReader::new(File::from(output));
     std::thread::Builder::new().name("streams".into()).spawn(move || log(lines))?;
-    io::stderr().write_all(&[STARTED])?;
     rustix::stdio::dup2_stdout(&input)?;
     rustix::stdio::dup2_stderr(&input)?;
-    Ok(())
+    Ok(Starter(starter.into()))
 }
 
 /// Longest line: more of it becomes another line.

@@ -141,6 +141,10 @@ fn an_unclosed_section_empties_the_file_without_a_word_from_c_but_not_from_us() 
 #[test]
 fn a_bad_value_before_the_place_where_reading_stops_still_refuses_the_file() {
     assert!(load_leniently("[cluster]\ntransport = ib\n=x\n", &Anything).refused);
+    let obstacle = |text| load_leniently(text, &Anything).obstacle.and_then(|one| one.line);
+    assert_eq!(obstacle("[nowhere]\nx = y\n[cluster]\ntransport = ib\n=x\n"), Some(4));
+    assert_eq!(obstacle("[nowhere]\n[cluster\n"), Some(2));
+    assert_eq!(obstacle("[nowhere]\nx = y\nbare\n"), None);
 }
 
 #[test]
