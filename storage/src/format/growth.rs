@@ -2,20 +2,27 @@
 //!
 //! Role: compute the size libtdb would choose, in whole numbers. Doing it: `freelist.rs`.
 //! Invariants
-//! - Same inputs, same result as libtdb: files stay byte-identical.
+//! - Same inputs, same result as libtdb: files stay byte-identical. One exception: the last step of
+//!   all ends at [`END_MAX`]. libtdb's ends three bytes later, all records behind it are misaligned,
+//!   and its own check then calls the file corrupt.
 //!
 //! Origin: `docs/spec/tdb-format.md` 1.5.
+
+use super::ALIGNMENT;
 
 /// Above this many bytes asked for, room for 2 of them is made, else for 100.
 pub const MAX_JUMP_NEED: u32 = 100 * 1024;
 /// Above this size the file grows by at least a tenth, else by a quarter.
 const LARGE_FILE: u32 = 100 * 1024 * 1024;
 
+/// Where the largest file ends: the last multiple of the alignment below 4 GiB.
+const END_MAX: u32 = u32::MAX - u32::MAX % ALIGNMENT;
+
 /// Bytes to add to a file of `map_size` bytes so that an allocation of `need` fits. The result may
 /// not fit behind `map_size` in 32 bits: then the file is full.
 #[must_use]
 pub fn expansion(map_size: u32, need: u32, page_size: u32) -> u32 {
-    let max_jump = u32::MAX - map_size;
+    let max_jump = END_MAX.saturating_sub(map_size);
     if need > max_jump {
         return need;
     }
@@ -29,6 +36,7 @@ pub fn expansion(map_size: u32, need: u32, page_size: u32) -> u32 {
         .and_then(|(top, proportional)| {
             top.max(proportional).checked_next_multiple_of(page_size.max(1))
         })
+        .filter(|size| *size <= END_MAX)
         .map_or(max_jump, |size| size - map_size)
 }
 
@@ -54,8 +62,8 @@ mod tests {
 
     #[test]
     fn the_last_jump_reaches_the_end_of_the_address_space() {
-        assert_eq!(expansion(u32::MAX - 5000, 4000, 4096), 5000);
-        assert_eq!(expansion(u32::MAX - 10, 4000, 4096), 4000);
+        assert_eq!(expansion(u32::MAX - 4999, 4000, 4096), 4996);
+        assert_eq!(expansion(u32::MAX - 11, 4000, 4096), 4000);
     }
 
     #[test]
