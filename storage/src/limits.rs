@@ -13,3 +13,7 @@ pub const SLEEP_SLICE_MAX: Duration = Duration::from_millis(100);
 /// Dead records one handle with a reserve leaves in one chain: every lookup there passes them.
 /// Beyond it a delete frees them as libtdb does.
 pub const BURIED_PER_CHAIN_MAX: u8 = 5;
+
+/// Bytes of keys a rescue holds at once to tell candidates of one hash and length apart. Beyond it
+/// they count as one key.
+pub const RESCUED_KEYS_MAX: usize = 64 << 20;

@@ -6,15 +6,17 @@
 //! - A record counts if its magic is live, its lengths fit and the stored hash is its key's.
 //! - Per key: all candidates that a chain leads to; only if there is none, those that do not lie in
 //!   free blocks or in the recovery area (both are full of old images).
-//! - Reads only. Memory: 16 bytes per candidate and 8 per free block, the longest key and value.
+//! - Reads only. Memory: 16 bytes per candidate and 8 per free block, the longest record, and the
+//!   keys of candidates that share hash and length (at most [`RESCUED_KEYS_MAX`]).
+//! - What is compared is a copy: others may write the file meanwhile, and a sort whose order changes
+//!   under it may panic.
 //!
 //! Origin: `docs/spec/tdb-format.md` 6.7; lib/tdb/common/rescue.c.
-
-use std::cmp::Ordering;
 
 use crate::format::{
     ALIGNMENT, FREELIST_TOP, Layout, MAGIC_LIVE, Magic, RECORD_LEN, RECOVERY_HEAD, RecordHeader,
 };
+use crate::limits::RESCUED_KEYS_MAX;
 use crate::recovery::MAGIC_FIELD;
 use crate::store::{Store, StoreError};
 
@@ -26,6 +28,16 @@ struct Candidate {
     full_hash: u32,
     key_len: u32,
     in_chain: bool,
+}
+
+impl Candidate {
+    fn rough_order(&self) -> (u32, u32) {
+        (self.full_hash, self.key_len)
+    }
+
+    fn order(&self) -> (u32, u32, u32) {
+        (self.full_hash, self.key_len, self.offset)
+    }
 }
 
 /// Calls `visit` with key and value of everything that can be saved, ordered by hash and key; it
@@ -42,37 +54,59 @@ pub fn rescue<S: Store>(
     let mut candidates = candidates(store, layout, len)?;
     mark_chains(store, layout, len, &mut candidates)?;
     let unused = unused_space(store, len)?;
-    let mut keys = KeyOrder { store, left: Vec::new(), right: Vec::new(), error: None };
-    candidates.sort_by(|left, right| keys.compare(left, right));
+    candidates.sort_unstable_by_key(Candidate::order);
     let mut given = 0;
     let mut body = Vec::new();
-    let mut rest = &candidates[..];
-    while let Some(first) = rest.first() {
-        let same = rest.iter().take_while(|other| keys.compare(first, other).is_eq()).count();
-        let (group, behind) = rest.split_at(same.max(1));
-        rest = behind;
-        let any_in_chain = group.iter().any(|candidate| candidate.in_chain);
-        for candidate in group {
-            let chosen =
-                if any_in_chain { candidate.in_chain } else { !inside(&unused, candidate.offset) };
-            if !chosen {
-                continue;
-            }
-            let header = RecordHeader::from_words(store.read_words(candidate.offset)?);
-            if !header.lengths_fit() || header.end(candidate.offset).is_none_or(|end| end > len) {
-                continue; // changed since it was looked at
-            }
-            let key_len = header.key_len as usize;
-            body.resize(key_len + header.data_len as usize, 0);
-            store.read(candidate.offset + RECORD_LEN, &mut body)?;
-            let (key, value) = body.split_at(key_len);
-            given += 1;
-            if !visit(key, value) {
-                return Ok(given);
+    for run in candidates.chunk_by(|left, right| left.rough_order() == right.rough_order()) {
+        for group in by_key(store, run)? {
+            let any_in_chain = group.iter().any(|candidate| candidate.in_chain);
+            for candidate in group {
+                let chosen = if any_in_chain {
+                    candidate.in_chain
+                } else {
+                    !inside(&unused, candidate.offset)
+                };
+                if !chosen {
+                    continue;
+                }
+                let header = RecordHeader::from_words(store.read_words(candidate.offset)?);
+                if !header.lengths_fit() || header.end(candidate.offset).is_none_or(|end| end > len)
+                {
+                    continue; // changed since it was looked at
+                }
+                let key_len = header.key_len as usize;
+                body.resize(key_len + header.data_len as usize, 0);
+                store.read(candidate.offset + RECORD_LEN, &mut body)?;
+                let (key, value) = body.split_at(key_len);
+                given += 1;
+                if !visit(key, value) {
+                    return Ok(given);
+                }
             }
         }
     }
-    keys.error.map_or(Ok(given), Err)
+    Ok(given)
+}
+
+/// Candidates of one hash and key length, grouped by key, ordered by key and place. More than
+/// [`RESCUED_KEYS_MAX`] bytes of keys count as one key, which they nearly always are.
+fn by_key<'c, S: Store>(
+    store: &S,
+    run: &'c [Candidate],
+) -> Result<Vec<Vec<&'c Candidate>>, StoreError> {
+    let key_len = run.first().map_or(0, |first| first.key_len as usize);
+    if run.len() == 1 || key_len.saturating_mul(run.len()) > RESCUED_KEYS_MAX {
+        return Ok(vec![run.iter().collect()]);
+    }
+    let mut keyed = Vec::with_capacity(run.len());
+    for candidate in run {
+        let mut key = vec![0; key_len];
+        store.read(candidate.offset + RECORD_LEN, &mut key)?;
+        keyed.push((key, candidate));
+    }
+    keyed.sort_by(|left, right| left.0.cmp(&right.0));
+    let groups = keyed.chunk_by(|left, right| left.0 == right.0);
+    Ok(groups.map(|group| group.iter().map(|(_key, candidate)| *candidate).collect()).collect())
 }
 
 /// Every plausible live record, ascending.
@@ -213,30 +247,5 @@ fn tolerant<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::OutOfBounds { .. }) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Compares candidates by hash, then by key. Keys stay in the file; equal hashes are rare.
-struct KeyOrder<'a, S> {
-    store: &'a S,
-    left: Vec<u8>,
-    right: Vec<u8>,
-    /// The first read that failed: sorting cannot stop in the middle.
-    error: Option<StoreError>,
-}
-
-impl<S: Store> KeyOrder<'_, S> {
-    fn compare(&mut self, left: &Candidate, right: &Candidate) -> Ordering {
-        let rough = left.full_hash.cmp(&right.full_hash).then(left.key_len.cmp(&right.key_len));
-        if rough.is_ne() || left.offset == right.offset {
-            return rough;
-        }
-        for (candidate, key) in [(left, &mut self.left), (right, &mut self.right)] {
-            key.resize(candidate.key_len as usize, 0);
-            if let Err(error) = self.store.read(candidate.offset + RECORD_LEN, key) {
-                self.error.get_or_insert(error);
-            }
-        }
-        self.left.cmp(&self.right)
     }
 }
