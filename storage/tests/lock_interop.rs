@@ -34,7 +34,7 @@ fn libtdb_locker_process() {
     libtdb::serve_if_locker();
 }
 
-/// A process of ours that can be killed: `chain N`, `all`, `transaction`.
+/// A process of ours that can be killed: `chain N`, `freelist`, `all`.
 #[test]
 fn our_locker_process() {
     let Some((path, _, flags)) = libtdb::locker_order() else { return };
@@ -43,6 +43,7 @@ fn our_locker_process() {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let outcome = match command {
             "chain" => locks.lock_chain(rest.parse().unwrap(), Write, Wait::Yes),
+            "freelist" => locks.lock_freelist(Wait::Yes),
             "all" => locks.lock_all_records(Write, Wait::Yes),
             other => return format!("unknown command {other}"),
         };
@@ -369,6 +370,38 @@ fn killed_process_of_ours_leaves_chain_and_all_records_to_libtdb() {
             libtdb.must("unlockall");
         });
     }
+}
+
+#[test]
+fn killed_holder_of_the_freelist_leaves_it_to_libtdb_and_to_us() {
+    Meeting::in_both_modes(|meeting, libtdb| {
+        for turn in 0..4 {
+            let mut dying = meeting.ours_in_a_process();
+            assert_eq!(dying.run("chain 1"), "Granted");
+            assert_eq!(dying.run("freelist"), "Granted");
+            let store = format!("store new{turn} value");
+            let mut ours = meeting.handle();
+            assert_eq!(ours.lock_freelist(Wait::No).unwrap(), Busy);
+            if turn % 2 == 0 {
+                dying.kill();
+                granted(ours.lock_freelist(if turn == 0 { Wait::No } else { Wait::Yes }));
+                ours.unlock_freelist().unwrap();
+            } else {
+                libtdb.send(&store);
+                libtdb.wait_asleep_in(meeting.sleep());
+                dying.kill();
+                assert_eq!(libtdb.reply(), "ok");
+            }
+            granted(ours.lock_chain(1, Write, Wait::Yes));
+            if let Some(area) = ours.mutexes()
+                && turn % 2 == 0
+            {
+                assert_eq!(area.owner_deaths(), 2, "freelist and chain");
+            }
+            ours.unlock_chain(1).unwrap();
+            libtdb.must(&store);
+        }
+    });
 }
 
 #[test]
