@@ -7,7 +7,8 @@
 //!   mapping: robust mutexes lie in it, and other threads need not be told.
 //! - Only bytes below `limit` are touched. `limit` is a size the file had (`fstat`), and files are
 //!   not shrunk while anybody holds ACTIVE (spec 11.1), so no access faults with SIGBUS. Files
-//!   without ACTIVE (persistent ones) are never shrunk by anyone who obeys the format.
+//!   without ACTIVE (persistent ones) are never shrunk by anyone who obeys the format. Who does not
+//!   (a shell's `>`) ends this process, as it ends libtdb's.
 //! - No reference into the mapping exists: other processes write these bytes. Words are read and
 //!   written by relaxed atomic operations, everything else is copied.
 //! - Offsets here are *physical*: a mutex area counts.
@@ -244,6 +245,9 @@ impl SharedMap {
     }
 }
 
+/// Attempts at an allocation that signals interrupt; then the file is extended by hand.
+const ALLOCATE_ATTEMPTS: u32 = 50;
+
 /// Reserves disk space behind the end of a file, so that no store through the mapping can meet a
 /// full disk. The new bytes read as zero.
 ///
@@ -252,11 +256,16 @@ impl SharedMap {
 pub fn allocate(file: BorrowedFd<'_>, from: u64, added: u32) -> io::Result<()> {
     let from =
         libc::off_t::try_from(from).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    // SAFETY: a call on an open descriptor (borrowed for the call); it touches no memory of ours.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), from, added.into()) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
+    let mut code = libc::EINTR;
+    for _ in 0..ALLOCATE_ATTEMPTS {
+        // SAFETY: a call on an open descriptor (borrowed for the call); it touches no memory of
+        // ours.
+        code = unsafe { libc::posix_fallocate(file.as_raw_fd(), from, added.into()) };
+        if code != libc::EINTR {
+            break;
+        }
     }
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
 impl Drop for SharedMap {

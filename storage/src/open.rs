@@ -294,17 +294,30 @@ impl Opening<'_> {
         let header = Header::new(self.options.hash_size, hash, mutex_size);
         let image = create_image(&header).ok_or_else(too_many)?;
         self.file.set_len(0).map_err(self.system("empty"))?;
-        self.file.write_all_at(&image, 0).map_err(self.system("create"))?;
-        if mutex_size == 0 {
-            return Ok(());
+        let written = self.write_new(&header, &image);
+        if written.is_err() {
+            // A full disk. Half a database must not pass for a whole one: the next opener who may
+            // create begins anew.
+            let _ = self.file.set_len(0);
         }
-        // The mutexes overwrite the heads just written behind the first copy of the header.
-        let start = u64::from(mutex_size);
-        self.make_room(start + u64::from(HEADER_LEN)).map_err(self.system("extend"))?;
-        self.map_mutexes(&header)?
-            .initialise()
-            .map_err(|source| OpenError::Mutexes { path: self.path.to_owned(), source })?;
-        self.file.write_all_at(&image, start).map_err(self.system("create"))
+        written
+    }
+
+    /// Writes a new database into the empty file. The header comes last: should this process be
+    /// killed, the next opener who may create begins anew.
+    fn write_new(&self, header: &Header, image: &[u8]) -> Result<(), OpenError> {
+        let start = u64::from(header.mutex_size);
+        let (head, heads) = image.split_at(HEADER_LEN as usize);
+        if header.has_mutexes() {
+            self.make_room(start + image.len() as u64).map_err(self.system("extend"))?;
+            self.map_mutexes(header)?
+                .initialise()
+                .map_err(|source| OpenError::Mutexes { path: self.path.to_owned(), source })?;
+            self.file.write_all_at(head, start).map_err(self.system("create"))?;
+        }
+        let heads_at = start + u64::from(HEADER_LEN);
+        self.file.write_all_at(heads, heads_at).map_err(self.system("create"))?;
+        self.file.write_all_at(head, 0).map_err(self.system("create"))
     }
 
     /// Extends the file without leaving holes: mutexes are written through the mapping, and must
@@ -313,10 +326,21 @@ impl Opening<'_> {
         let all = u32::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
         match map::allocate(self.file.as_fd(), 0, all) {
             Err(full) if full.raw_os_error() == Some(libc::ENOSPC) => Err(full),
-            // A file system that cannot allocate: as libtdb does it.
-            Err(_) => self.file.set_len(len),
+            // A file system that cannot allocate.
+            Err(_) => self.fill_with_zeros(len),
             Ok(()) => Ok(()),
         }
+    }
+
+    fn fill_with_zeros(&self, len: u64) -> io::Result<()> {
+        const ZEROS: [u8; 8192] = [0; 8192];
+        let mut at = 0;
+        while at < len {
+            let part = usize::try_from(len - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+            self.file.write_all_at(&ZEROS[..part], at)?;
+            at += part as u64;
+        }
+        Ok(())
     }
 
     fn map_mutexes(&self, header: &Header) -> Result<Arc<MutexArea>, OpenError> {

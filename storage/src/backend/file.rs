@@ -140,9 +140,9 @@ impl FileStore {
         }
     }
 
+    /// The size follows what is written: at no instant, whoever is killed, has the file a hole.
     fn extend_by_hand(&self, old_end: u64, added: u32) -> io::Result<()> {
         let new_end = old_end + u64::from(added);
-        self.file.set_len(new_end)?;
         let mut at = old_end;
         while at < new_end {
             let left = usize::try_from(new_end - at).unwrap_or(usize::MAX);
@@ -201,8 +201,9 @@ impl Store for FileStore {
         }
         if let Err(source) = self.extend(old_end, added) {
             // Give back what was allocated before the disk was full. If that fails too, the file
-            // is merely longer than it need be.
-            let _ = self.file.set_len(old_end);
+            // is merely longer than it need be. Another thread may have seen it longer: its size
+            // is asked for again before an offset can lead there.
+            let _ = self.file.set_len(old_end).and_then(|()| self.ask_len());
             return Err(failed(source));
         }
         self.ask_len().map_err(failed).map(|_| ())
