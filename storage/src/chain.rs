@@ -172,7 +172,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// Stores the concatenation of `parts` under `key`.
     ///
     /// # Errors
-    /// [`AccessError`]. If no block can be had, the old record may already be gone, as in libtdb.
+    /// [`AccessError`]. If no block can be had, the old record stays (in libtdb it is gone).
     pub fn store(
         &mut self,
         key: &[u8],
@@ -231,16 +231,28 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     /// Deletes the old record, takes a block and links the new one. The own chain's dead record
     /// was tried if there is no old one.
     fn replace(&mut self, old: Option<Found>, new: &NewRecord<'_>) -> Result<Stored, AccessError> {
-        if let Some(old) = old {
-            self.delete_found(&old)?;
-            if self.policy.max_dead > 0
-                && let Some(dead) = self.best_dead(self.layout.chain_of(new.hash), new)?
-                && let Some(block) = self.unlink_dead(&dead)?
-            {
-                return self.link(dead.offset, &block, new);
-            }
+        let Some(old) = old else {
+            let (offset, block) = self.allocate(new, None)?;
+            return self.link(offset, &block, new);
+        };
+        let chain = self.layout.chain_of(new.hash);
+        if self.policy.max_dead == 0 || self.dead_in(chain)? >= self.policy.max_dead {
+            // The old block is freed at once. Nobody may take it before the new record has a
+            // place: without one, the old record is put back.
+            return self.with_freelist(|engine| engine.exchange(&old, new));
         }
-        let (offset, block) = self.allocate(new)?;
+        self.exchange(&old, new)
+    }
+
+    fn exchange(&mut self, old: &Found, new: &NewRecord<'_>) -> Result<Stored, AccessError> {
+        self.delete_found(old)?;
+        if self.policy.max_dead > 0
+            && let Some(dead) = self.best_dead(self.layout.chain_of(new.hash), new)?
+            && let Some(block) = self.unlink_dead(&dead)?
+        {
+            return self.link(dead.offset, &block, new);
+        }
+        let (offset, block) = self.allocate(new, Some(old))?;
         self.link(offset, &block, new)
     }
 

@@ -198,12 +198,13 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
 
     /// Block for a new record whose own chain has no dead record for it: with `max_dead` a dead
     /// record of a neighbouring chain while the freelist is busy, else from the freelist. No 25 %
-    /// are added where a dead record is used again.
+    /// are added where a dead record is used again. If there is no space, `old`, which was deleted
+    /// for the new record, is back.
     pub(crate) fn allocate(
         &mut self,
         new: &NewRecord<'_>,
+        old: Option<&Found>,
     ) -> Result<(u32, RecordHeader), AccessError> {
-        let own = self.layout.chain_of(new.hash);
         if self.policy.max_dead > 0 {
             for step in 0..self.layout.hash_size {
                 let chain = self.layout.chain_of(new.hash.wrapping_add(step));
@@ -213,23 +214,44 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
                     return Ok(taken);
                 }
                 if self.locks.lock_freelist(Wait::No)? == TryLock::Granted {
-                    let taken = self.purge_and_allocate(own, new.len());
+                    let taken = self.purge_and_allocate(new, old);
                     self.locks.unlock_freelist()?;
                     return taken;
                 }
             }
         }
-        self.with_freelist(|engine| engine.purge_and_allocate(own, new.len()))
+        self.with_freelist(|engine| engine.purge_and_allocate(new, old))
     }
 
     /// Frees the chain's dead records first: they are the likeliest to fit. Freelist held.
     fn purge_and_allocate(
         &mut self,
-        chain: u32,
-        need: u32,
+        new: &NewRecord<'_>,
+        old: Option<&Found>,
     ) -> Result<(u32, RecordHeader), AccessError> {
-        self.trim_dead(chain, 0)?;
-        self.allocate_from_freelist(need)
+        self.trim_dead(self.layout.chain_of(new.hash), 0)?;
+        let taken = self.allocate_from_freelist(new.len());
+        if let (Err(_), Some(old)) = (&taken, old) {
+            // The first error is the one to tell.
+            let _ = self.put_back(old, new);
+        }
+        taken
+    }
+
+    /// Brings a record back that was deleted for a new one of its key. It is in its chain, or was
+    /// freed under the freelist lock that is still held: nothing but headers and tailers has been
+    /// written there since.
+    fn put_back(&mut self, old: &Found, new: &NewRecord<'_>) -> Result<(), AccessError> {
+        if self.is_chained(self.layout.chain_of(new.hash), old.offset)? {
+            self.set_magic(old.offset, Magic::Live)?;
+            return self.count_change();
+        }
+        let mut value = Vec::new();
+        self.value_into(old, &mut value)?;
+        let (offset, block) = self.allocate_freed(old.header.rec_len)?;
+        let parts: [&[u8]; 1] = [&value];
+        let record = NewRecord::of(new.key, new.hash, &parts)?;
+        self.link(offset, &block, &record).map(|_done| ())
     }
 
     /// Frees the dead records of a chain beyond the first `keep`, but none that a traverse stands

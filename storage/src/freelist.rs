@@ -84,6 +84,18 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
         }
     }
 
+    /// Takes a block of just this body length, which was given back before under the same lock.
+    pub(crate) fn allocate_freed(&mut self, len: u32) -> Result<(u32, RecordHeader), AccessError> {
+        let mut patience = 1.0;
+        loop {
+            match self.search(len, &mut patience)? {
+                Search::Found(best) => return self.cut(best, len),
+                Search::Again => {}
+                Search::Nothing => return Err(lost_space()),
+            }
+        }
+    }
+
     /// New space that is not found on the list was merged into a free block that a killed process
     /// left on no list: it is put there. (libtdb grows the file again and again then, up to 4 GiB.)
     /// Bytes that merely look like a free block, because a tailer is damaged, stay where they are.

@@ -132,7 +132,7 @@ impl<S: Store, L: Locks> Engine<'_, S, L> {
     }
 
     /// Is the record in the chain, which is locked?
-    fn is_chained(&self, chain: u32, record: u32) -> Result<bool, AccessError> {
+    pub(crate) fn is_chained(&self, chain: u32, record: u32) -> Result<bool, AccessError> {
         let mut offset = self.store.read_u32(self.layout.head_of(chain))?;
         let mut circle = CycleGuard::new();
         while offset != 0 && offset != record {

@@ -44,6 +44,7 @@ struct Inner {
     bytes: Vec<u8>,
     log: Option<CrashLog>,
     fails_in: Option<u64>,
+    full: bool,
     sync: bool,
 }
 
@@ -93,9 +94,15 @@ impl MemoryStore {
         self.inner.borrow_mut().fails_in = Some(survivors);
     }
 
-    /// Writes succeed again.
+    /// The disk is full: every growth fails, until [`MemoryStore::heal`].
+    pub fn fill_up(&self) {
+        self.inner.borrow_mut().full = true;
+    }
+
+    /// Writes and growths succeed again.
     pub fn heal(&self) {
-        self.inner.borrow_mut().fails_in = None;
+        let mut inner = self.inner.borrow_mut();
+        (inner.fails_in, inner.full) = (None, false);
     }
 }
 
@@ -160,6 +167,10 @@ impl Store for MemoryStore {
             return Err(StoreError::Grow { wanted, source });
         };
         inner.count_write().map_err(|source| StoreError::Grow { wanted, source })?;
+        if inner.full {
+            let source = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(StoreError::Grow { wanted, source });
+        }
         if new_len as usize > inner.bytes.len() {
             inner.bytes.resize(new_len as usize, 0);
             if let Some(log) = &mut inner.log {
