@@ -3,12 +3,14 @@
 //! Role: [`Cluster`] plays everything that an [`Ask`] or [`Tell`] wants: controls and messages go
 //! straight to the other planes, scripts succeed, databases are maps (`data`). A test overrides
 //! single answers ([`Cluster::play`]), sends controls as a client would, and looks at what a node
-//! has asked and told ([`Cluster::took`]).
+//! has asked and told ([`Cluster::took`]). By default nothing takes time; with
+//! [`Cluster::take_time`] network, data plane and scripts do (`pace`).
 //! Invariant: one event at a time, in the order in which things happened; no test depends on
 //! anything but its own steps.
 
 mod data;
 pub(crate) mod leader;
+mod pace;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,6 +29,7 @@ use ringmaster_protocol::{
 };
 
 pub(crate) use self::data::Store;
+use self::pace::Pace;
 use super::{
     Ask, NodeCx, NodePlane, Outcome, State, Tell, controls,
     state::{Constants, NodeEntry},
@@ -92,6 +95,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) now: Millis,
     work: VecDeque<Work>,
+    /// How long things take; `None`: no time at all.
+    pace: Option<Pace>,
     waiting: BTreeMap<RequestId, Waiting>,
     replies: BTreeMap<RequestId, ControlAnswer>,
     last_request: u64,
@@ -144,6 +149,7 @@ impl Cluster {
             nodes: nodes.collect(),
             now: Millis(0),
             work: VecDeque::new(),
+            pace: None,
             waiting: BTreeMap::new(),
             replies: BTreeMap::new(),
             last_request: 0,
@@ -164,6 +170,71 @@ impl Cluster {
             cluster.event(index, |cx| controls::client_connected(cx, CLIENT, 77));
         }
         cluster
+    }
+
+    /// From now on packets between nodes, orders to the data plane and scripts take up to so many
+    /// milliseconds, as the seed says.
+    pub(crate) fn take_time(&mut self, seed: u64, network_ms: u64, data_ms: u64, script_ms: u64) {
+        self.pace = Some(Pace::new(seed, network_ms, data_ms, script_ms));
+    }
+
+    /// A packet from one node to another.
+    fn post(&mut self, from: usize, to: usize, work: Work) {
+        match &mut self.pace {
+            Some(pace) if from != to => pace.post(self.now, (from, to), work),
+            _ => self.work.push_back(work),
+        }
+    }
+
+    /// Two nodes lose each other: what was on its way is lost, who waits for a reply hears of it.
+    pub(crate) fn part(&mut self, one: usize, other: usize) {
+        let lost = self.pace.as_mut().map(|pace| pace.lose(one, other)).unwrap_or_default();
+        for (node, peer) in [(one, other), (other, one)] {
+            self.handle(node, |cx| controls::node_gone(cx, pnn(peer)));
+            self.fail(ControlFailure::Disconnected, |waiting| {
+                matches!(waiting, Waiting::Plane { node: asks, to, .. }
+                    if (*asks, *to) == (node, peer))
+            });
+        }
+        for work in lost {
+            if let Work::Outcome(node, token, Outcome::Reply(_)) = work {
+                let failed = Outcome::Reply(Err(ControlFailure::Disconnected));
+                self.work.push_back(Work::Outcome(node, token, failed));
+            }
+        }
+        self.settle();
+    }
+
+    /// A dead node's daemon is there again, before its start: what was persistent is still there,
+    /// nobody is connected.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let wall_clock = self.state(index).wall_clock_at(self.now);
+        let count = self.nodes.len();
+        let kept = self.nodes[index].store.crash();
+        let lock = self.state(index).constants.cluster_lock.clone();
+        let entries = (0..count).map(|other| {
+            let lost = NodeFlags::DISCONNECTED | NodeFlags::UNHEALTHY;
+            let flags = if other == index { NodeFlags::UNHEALTHY } else { lost };
+            NodeEntry { flags, ..entry(other) }
+        });
+        let constants = Constants { cluster_lock: lock, ..constants(index) };
+        let start = (wall_clock, self.now);
+        let state = State::new(constants, entries.collect(), TunableList::default(), start);
+        let node = &mut self.nodes[index];
+        let seed = 1_000 + self.last_request + index as u64;
+        node.plane = Plane::new(state, self.now, seed);
+        node.files = kept;
+        node.listening.clear();
+        node.held.clear();
+        node.up = true;
+    }
+
+    /// Two nodes find each other.
+    pub(crate) fn join(&mut self, one: usize, other: usize) {
+        for (node, peer) in [(one, other), (other, one)] {
+            self.handle(node, |cx| controls::node_connected(cx, pnn(peer)));
+        }
+        self.settle();
     }
 
     /// Looks at a node's state.
@@ -298,10 +369,11 @@ impl Cluster {
                 Waiting::Plane { until, .. } if *until != Millis::NEVER => Some(*until),
                 _ => None,
             });
-            let Some(next) = deadlines.chain(timeouts).min().filter(|next| *next <= end) else {
-                break;
-            };
+            let later = self.pace.as_ref().and_then(Pace::next);
+            let next = deadlines.chain(timeouts).chain(later).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
+            self.work.extend(self.pace.as_mut().map(|pace| pace.due(next)).unwrap_or_default());
             self.time_out();
             for index in 0..self.nodes.len() {
                 self.handle(index, |_| {});
@@ -314,14 +386,9 @@ impl Cluster {
     /// A node dies without a word; the others notice.
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].up = false;
-        self.fail(
-            ControlFailure::Disconnected,
-            |waiting| matches!(waiting, Waiting::Plane { to, .. } if *to == index),
-        );
         for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.handle(other, |cx| controls::node_gone(cx, pnn(index)));
+            self.part(index, other);
         }
-        self.settle();
     }
 
     fn next_request(&mut self, waiting: Waiting) -> RequestId {
@@ -413,13 +480,24 @@ impl Cluster {
             }
             Ask::Data(DataAsk::Statistics) => Outcome::Statistics(Box::default()),
             Ask::Data(ask) => {
+                let about = pace::database_of(&ask);
                 let (outcome, sent) = self.nodes[index].store.carry_out(ask);
                 for tell in sent {
                     self.tell(index, tell);
                 }
+                if let Some(pace) = &mut self.pace {
+                    let end = Work::Outcome(index, token, outcome);
+                    return pace.end_order(self.now, (index, about), end);
+                }
                 outcome
             }
-            Ask::Script(_) => Outcome::Script(ScriptResult::Ok),
+            Ask::Script(_) => {
+                let outcome = Outcome::Script(ScriptResult::Ok);
+                if let Some(pace) = &mut self.pace {
+                    return pace.end_script(self.now, Work::Outcome(index, token, outcome));
+                }
+                outcome
+            }
             Ask::TakeLock { .. } if self.lock_holder.is_none_or(|holder| holder == index) => {
                 self.lock_holder = Some(index);
                 Outcome::Lock(LockResult::Taken(0.0))
@@ -456,7 +534,8 @@ impl Cluster {
         match tell {
             Tell::Reply { request, answer } => match self.waiting.remove(&request) {
                 Some(Waiting::Plane { node, token, .. }) => {
-                    self.work.push_back(Work::Outcome(node, token, Outcome::Reply(Ok(answer))));
+                    let reply = Outcome::Reply(Ok(answer));
+                    self.post(index, node, Work::Outcome(node, token, reply));
                 }
                 Some(Waiting::Test) => {
                     self.replies.insert(request, answer);
@@ -477,8 +556,11 @@ impl Cluster {
                 };
                 drop(state);
                 for pnn in to {
-                    let work = Work::Message(pnn.get() as usize, srvid, data.clone());
-                    self.work.push_back(work);
+                    let to = pnn.get() as usize;
+                    let flags = self.state(index).flags_of(pnn).unwrap_or(NodeFlags::DISCONNECTED);
+                    if to == index || !flags.intersects(NodeFlags::DISCONNECTED) {
+                        self.post(index, to, Work::Message(to, srvid, data.clone()));
+                    }
                 }
             }
             Tell::ForgetSrvid(srvid) => {
@@ -522,7 +604,7 @@ impl Cluster {
         let OutgoingControl { opcode, srvid, flags, data, .. } = control;
         let generation = (to != index).then(|| self.generation_of(pnn(index)));
         let request = Request { id, from, opcode, srvid, flags, generation, data };
-        self.work.push_back(Work::Request(to, request));
+        self.post(index, to, Work::Request(to, request));
     }
 
     /// A test may speak for a node that it has not made.

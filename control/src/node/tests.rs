@@ -3,3 +3,4 @@
 mod cuts;
 mod follower;
 mod questions;
+mod transactions;

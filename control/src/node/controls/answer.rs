@@ -138,3 +138,9 @@ pub(in crate::node) fn broadcast_to_others(
     };
     broadcast(cx, others, opcode, data);
 }
+
+/// Whether the client that asks has gone.
+pub(super) fn gone_client(call: &Call) -> impl Fn(&State) -> bool + Unpin + use<> {
+    let from = call.from;
+    move |state| matches!(from, Origin::Client(id) if !state.clients.contains_key(&id))
+}

@@ -22,13 +22,13 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    answer::{Call, broadcast_to_others, payload, publish, refused},
+    answer::{Call, broadcast_to_others, gone_client, payload, publish, refused},
     vacuum,
 };
 use crate::node::{
     Ask, NodeCx, Outcome, State,
     state::{Database, FreezeState},
-    world::{ControlAnswer, DataAsk, Origin},
+    world::{ControlAnswer, DataAsk},
 };
 
 /// A deferred attach is tried again this long after the end of a recovery, in milliseconds.
@@ -136,11 +136,6 @@ async fn recovery_has_ended(cx: &NodeCx, call: &Call) -> bool {
     }
     cx.sleep(RETRY_MS).await;
     !gone_client(call)(&cx.state())
-}
-
-fn gone_client(call: &Call) -> impl Fn(&State) -> bool + Unpin + use<> {
-    let from = call.from;
-    move |state| matches!(from, Origin::Client(id) if !state.clients.contains_key(&id))
 }
 
 /// Opens the file and makes the database known here. It is being attached until the shards show it:

@@ -6,6 +6,9 @@
 //! - A commit that any member has not confirmed is decided by a recovery, never by this node: a
 //!   failure starts one, and replies that come during it or after it count for nothing.
 //! - One commit per database and per client.
+//! - No commit without a member of the map, before a recovery has taken it out: two halves of a
+//!   split cluster never both commit in one generation, and a member that was banned and is back
+//!   does not miss what is committed before the word of it has come round. (Both in C.)
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 4.2, 4.3; `ctdb/server/ctdb_persistent.c`,
 //! `ctdb_update_record.c`.
@@ -24,7 +27,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    answer::{Call, data, done, error, refused, status, success},
+    answer::{Call, data, done, error, gone_client, refused, status, success},
     databases::with_database,
     force_recovery,
     statistics::{add_latency, seconds_between},
@@ -59,10 +62,7 @@ fn begin(state: &mut State, call: &Call, id: DbId) -> Option<(Commit, Vec<Pnn>)>
     if state.recovery_mode == RecMode::Active || busy || state.database(id)?.commit.is_some() {
         return None;
     }
-    let active = |pnn: &Pnn| {
-        state.flags_of(*pnn).is_some_and(|flags| !flags.intersects(NodeFlags::INACTIVE))
-    };
-    let targets: Vec<Pnn> = state.vnn_map.map.iter().copied().filter(active).collect();
+    let targets = state.vnn_map.map.clone();
     let missing = u32::try_from(targets.len()).ok()?;
     let (number, recovery) = (state.next_number(), state.recoveries_left);
     let commit = Commit { client, number, missing, recovery, ended: false };
@@ -72,12 +72,32 @@ fn begin(state: &mut State, call: &Call, id: DbId) -> Option<(Commit, Vec<Pnn>)>
     Some((commit, targets))
 }
 
+/// Waits until every member of the map is there, or a recovery takes care of it; `false` if neither
+/// comes in time. A member that is thought inactive is out of service until the next recovery, or
+/// back in service since the last one.
+async fn map_is_complete(cx: &NodeCx, call: &Call) -> bool {
+    let here = |state: &State, pnn: &Pnn| {
+        state.flags_of(*pnn).is_some_and(|flags| !flags.intersects(NodeFlags::INACTIVE))
+    };
+    let gone = gone_client(call);
+    let deadline = control_deadline(cx.now(), &cx.state());
+    cx.until_or(deadline, move |state| {
+        state.recovery_mode == RecMode::Active
+            || gone(state)
+            || state.vnn_map.map.iter().all(|member| here(state, member))
+    })
+    .await
+}
+
 fn open_commit(state: &State, id: DbId, number: u64) -> Option<Commit> {
     state.database(id).and_then(|db| db.commit).filter(|commit| commit.number == number)
 }
 
 async fn commit(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
     let id = records.db();
+    if call.client(&cx.state()).is_none() || !map_is_complete(cx, call).await {
+        return refused();
+    }
     let begun = begin(&mut cx.state_mut(), call, id);
     let Some((commit, targets)) = begun else { return refused() };
     if targets.is_empty() {

@@ -167,7 +167,12 @@ async fn end_recovery(cx: &NodeCx) -> ControlAnswer {
     {
         let mut state = cx.state_mut();
         if state.recovery_mode == RecMode::Normal {
-            for commit in state.databases.iter_mut().filter_map(|db| db.commit.as_mut()) {
+            let recovery = state.recoveries_left;
+            let open = state.databases.iter_mut().filter_map(|db| db.commit.as_mut());
+            // One that has begun since this node left the recovery goes on: another node that had
+            // not left it yet may have refused its part. (C ends it too, and its client takes what
+            // is in force here for what is in force everywhere.)
+            for commit in open.filter(|commit| commit.recovery != recovery) {
                 commit.ended = true;
             }
         }

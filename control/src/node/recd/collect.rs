@@ -48,18 +48,22 @@ pub(super) async fn collect(cx: &NodeCx, target: &Target) -> Result<MergeSet, Fa
     Ok(set)
 }
 
-/// The node with the highest sequence number; the first of equals.
+/// The node with the highest sequence number. Of equals this one: it has been in service, while
+/// another may come from the wrong side of a split with a commit that nobody has confirmed. (C takes
+/// the first.)
 async fn newest(cx: &NodeCx, target: &Target) -> Result<Pnn, Failed> {
     let request = GetDbSeqnum { db: target.db };
     let answers = multi::<kinds::GetDbSeqnum>(cx, &target.nodes, &request).await?;
-    let mut best: Option<(Pnn, u64)> = None;
+    let seqnum = |answer| read::<kinds::GetDbSeqnum>(answer).map_or(0, |seqnum| seqnum.0);
+    let own = answers.iter().find(|(node, _)| *node == target.leader);
+    let mut best = (target.leader, own.map_or(0, |(_, answer)| seqnum(answer)));
     for (node, answer) in &answers {
-        let seqnum = read::<kinds::GetDbSeqnum>(answer).map_or(0, |seqnum| seqnum.0);
-        if best.is_none_or(|(_, highest)| seqnum > highest) {
-            best = Some((*node, seqnum));
+        let found = seqnum(answer);
+        if found > best.1 {
+            best = (*node, found);
         }
     }
-    Ok(best.map_or(target.leader, |(node, _)| node))
+    Ok(best.0)
 }
 
 async fn pull(cx: &NodeCx, target: &Target, node: Pnn, set: &mut MergeSet) -> Result<(), Failed> {

@@ -9,7 +9,7 @@ use ringmaster_protocol::{
     DbId, Destination, Pnn, Srvid,
     control::ControlOpcode,
     control_packet::ControlFlags,
-    database::TdbOpenFlags,
+    database::{DbFlags, TdbOpenFlags},
     record::{RecBuffer, RecBufferBuilder, RecData, RecordHeader},
     wire::{Decode, Encode},
 };
@@ -23,6 +23,8 @@ type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Clone, Debug, Default)]
 struct Table {
+    /// Of a persistent database: its name.
+    kept: Option<String>,
     records: Records,
     staged: Option<Records>,
     tdb_seqnum: u64,
@@ -64,8 +66,11 @@ impl Store {
     pub(super) fn carry_out(&mut self, ask: DataAsk) -> (Outcome, Vec<Tell>) {
         let mut sent = Vec::new();
         let outcome = match ask {
-            DataAsk::Attach { name, .. } => {
-                self.tables.entry(DbId::from_name(&name)).or_default();
+            DataAsk::Attach { name, flags, .. } => {
+                let table = self.tables.entry(DbId::from_name(&name)).or_default();
+                if flags.intersects(DbFlags::PERSISTENT) {
+                    table.kept = Some(name.clone());
+                }
                 let path = format!("/db/{name}.{}", self.pnn).into();
                 Outcome::Attached { path, open_flags: TdbOpenFlags::NOSYNC }
             }
@@ -94,9 +99,8 @@ impl Store {
             }),
             DataAsk::Pull { db, srvid, to } => self.pull(db, srvid, to, &mut sent),
             DataAsk::Push { db, buffer } => self.write(db, &buffer, |table| table.staged.as_mut()),
-            DataAsk::UpdateRecords { db, buffer }
-            | DataAsk::UpdateCopies { db, buffer, .. }
-            | DataAsk::PushRecord { db, buffer } => {
+            DataAsk::UpdateRecords { db, buffer } => self.commit(db, &buffer),
+            DataAsk::UpdateCopies { db, buffer, .. } | DataAsk::PushRecord { db, buffer } => {
                 match self.write(db, &buffer, |table| Some(&mut table.records)) {
                     Outcome::Count(_) => Outcome::Done,
                     other => other,
@@ -140,6 +144,34 @@ impl Store {
             }
             Outcome::Count(buffer.count())
         })
+    }
+
+    /// Nothing unless all records are newer, or what is there already.
+    fn commit(&mut self, db: DbId, buffer: &[u8]) -> Outcome {
+        let Ok(records) = RecBuffer::from_bytes(buffer) else {
+            return Outcome::Failed("malformed".into());
+        };
+        let newer = records.iter().all(|record| {
+            let (header, value) = RecordHeader::split(record.data).unwrap();
+            self.record(db, record.key)
+                .is_none_or(|(old, known)| header.rsn > old.rsn || known == value)
+        });
+        if !newer {
+            return Outcome::Failed("an old rsn with other data".into());
+        }
+        match self.write(db, buffer, |table| Some(&mut table.records)) {
+            Outcome::Count(_) => Outcome::Done,
+            other => other,
+        }
+    }
+
+    /// The daemon has died: what is not persistent is gone with it. Names of what is.
+    pub(super) fn crash(&mut self) -> Vec<String> {
+        self.tables.retain(|_, table| table.kept.is_some());
+        for table in self.tables.values_mut() {
+            table.staged = None;
+        }
+        self.tables.values().filter_map(|table| table.kept.clone()).collect()
     }
 
     fn pull(&mut self, db: DbId, srvid: Srvid, to: Pnn, sent: &mut Vec<Tell>) -> Outcome {

@@ -1,6 +1,6 @@
 use ringmaster_protocol::{
     Generation,
-    node::NodeFlags,
+    node::{NodeFlagChange, NodeFlags},
     process::RecMode,
     record::{PushRecord, RecBuffer},
 };
@@ -47,18 +47,67 @@ fn a_commit_is_done_when_every_member_has_stored_it() {
 }
 
 #[test]
-fn only_active_members_of_the_map_are_written_to() {
-    let mut cluster = Cluster::running(4);
+fn members_of_the_map_are_written_to_and_nobody_else() {
+    let mut cluster = Cluster::running(3);
     let db = persistent(&mut cluster, "secrets.tdb");
     cluster.change(0, |state| {
-        state.nodes[1].flags = NodeFlags::STOPPED;
-        state.nodes[2].flags = NodeFlags::UNHEALTHY;
-        state.vnn_map.map.retain(|member| *member != pnn(3));
+        state.nodes[1].flags = NodeFlags::UNHEALTHY;
+        state.vnn_map.map.retain(|member| *member != pnn(2));
     });
     cluster.took(0);
     let id = commit(&mut cluster, db);
     assert_eq!(cluster.reply(id), Some(done()));
-    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0, 2]);
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0, 1]);
+}
+
+#[test]
+fn nothing_is_committed_without_a_member_of_the_map() {
+    for away in [NodeFlags::DISCONNECTED, NodeFlags::STOPPED, NodeFlags::BANNED] {
+        let mut cluster = Cluster::running(2);
+        let db = persistent(&mut cluster, "secrets.tdb");
+        cluster.change(0, |state| state.nodes[1].flags = away);
+        cluster.took(0);
+        let id = commit(&mut cluster, db);
+        cluster.advance_ms(5_000);
+        assert_eq!(cluster.reply(id), None);
+        assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0; 0]);
+        // The recovery that takes it out of the map.
+        cluster.change(0, |state| state.recovery_mode = RecMode::Active);
+        assert_eq!(cluster.reply(id), Some(refused()));
+        cluster.change(0, |state| {
+            state.recovery_mode = RecMode::Normal;
+            state.vnn_map.map = vec![pnn(0)];
+        });
+        let id = commit(&mut cluster, db);
+        assert_eq!(cluster.reply(id), Some(done()));
+    }
+}
+
+#[test]
+fn a_member_that_is_back_is_waited_for_until_the_word_of_it_has_come() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.change(0, |state| state.nodes[1].flags = NodeFlags::BANNED);
+    let id = commit(&mut cluster, db);
+    cluster.advance_ms(500);
+    cluster.took(0);
+    let word =
+        NodeFlagChange { pnn: pnn(1), new_flags: NodeFlags::NONE, old_flags: NodeFlags::BANNED };
+    cluster.control_from(0, Origin::Node(pnn(1), 0), &ControlRequest::ModifyFlags(word));
+    assert_eq!(cluster.reply(id), Some(done()));
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0, 1]);
+}
+
+#[test]
+fn a_member_that_nobody_takes_care_of_is_waited_for_as_long_as_for_a_control() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    cluster.change(0, |state| state.nodes[1].flags = NodeFlags::DISCONNECTED);
+    let id = commit(&mut cluster, db);
+    cluster.advance_ms(59_999);
+    assert_eq!(cluster.reply(id), None);
+    cluster.advance_ms(1);
+    assert_eq!(cluster.reply(id), Some(refused()));
 }
 
 #[test]
@@ -178,7 +227,13 @@ fn a_late_reply_of_an_old_commit_does_not_count_for_the_next_one() {
     let db = persistent(&mut cluster, "secrets.tdb");
     hold_updates(&mut cluster, 0);
     let first = commit(&mut cluster, db);
-    cluster.control_from(0, Origin::Own, &ControlRequest::EndRecovery);
+    for control in [
+        ControlRequest::SetRecMode(RecMode::Active),
+        ControlRequest::SetRecMode(RecMode::Normal),
+        ControlRequest::EndRecovery,
+    ] {
+        cluster.control_from(0, Origin::Own, &control);
+    }
     assert_eq!(cluster.reply(first).map(|answer| answer.status), Some(2));
     let held = std::mem::take(&mut cluster.nodes[0].held);
     let second = commit(&mut cluster, db);
@@ -278,4 +333,20 @@ fn a_pushed_record_of_another_generation_or_of_this_node_is_ignored() {
     assert_eq!(cluster.nodes[0].store.record(db, b"k"), None);
     assert_eq!(cluster.control(0, &push(GENERATION, 1)), done());
     assert_eq!(cluster.nodes[0].store.record(db, b"k"), Some((header(1, 1), b"v".to_vec())));
+}
+
+#[test]
+fn a_commit_that_begins_before_all_have_left_the_recovery_is_not_ended_with_it() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    for mode in [RecMode::Active, RecMode::Normal] {
+        cluster.control_from(0, Origin::Own, &ControlRequest::SetRecMode(mode));
+    }
+    hold_updates(&mut cluster, 1);
+    let id = commit(&mut cluster, db);
+    cluster.control_from(0, Origin::Own, &ControlRequest::EndRecovery);
+    assert_eq!(cluster.reply(id), None, "node 1 has not confirmed");
+    cluster.release(1, &Outcome::Failed("in recovery still".into()));
+    assert!(recovering(&cluster), "the next one decides");
+    assert_eq!(cluster.reply(id), None);
 }

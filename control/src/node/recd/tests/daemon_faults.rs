@@ -14,7 +14,6 @@ use super::{
     faults::Dice,
 };
 use crate::node::{
-    controls,
     testing::{CLIENT, Cluster, pnn},
     world::Origin,
 };
@@ -29,18 +28,6 @@ fn put(cluster: &mut Cluster, node: usize, db: DbId, key: &[u8]) {
     let dmaster = Dmaster::from(pnn(node));
     let header = RecordHeader { rsn: Rsn(5), dmaster, flags: RecordFlags::NONE };
     cluster.nodes[node].store.put(db, key, header, b"value");
-}
-
-fn connect(cluster: &mut Cluster, one: usize, other: usize, together: bool) {
-    for (node, peer) in [(one, other), (other, one)] {
-        cluster.event(node, |cx| {
-            if together {
-                controls::node_connected(cx, pnn(peer));
-            } else {
-                controls::node_gone(cx, pnn(peer));
-            }
-        });
-    }
 }
 
 fn ban(cluster: &mut Cluster, node: usize, seconds: u32) {
@@ -63,8 +50,8 @@ fn fault(cluster: &mut Cluster, dice: &mut Dice) -> Option<usize> {
         }
         4 => ban(cluster, node, 0),
         5 => drop(cluster.send(node, &ControlRequest::SetRecMode(RecMode::Active))),
-        6 => connect(cluster, node, (node + 1) % COUNT, false),
-        7 => connect(cluster, node, (node + 1) % COUNT, true),
+        6 => cluster.part(node, (node + 1) % COUNT),
+        7 => cluster.join(node, (node + 1) % COUNT),
         _ => drop(cluster.send(node, &ControlRequest::DisableNode)),
     }
     None
@@ -72,14 +59,14 @@ fn fault(cluster: &mut Cluster, dice: &mut Dice) -> Option<usize> {
 
 fn repair(cluster: &mut Cluster) {
     for node in 0..COUNT {
-        connect(cluster, node, (node + 1) % COUNT, true);
+        cluster.join(node, (node + 1) % COUNT);
         ban(cluster, node, 0);
         cluster.send(node, &ControlRequest::ContinueNode);
         cluster.send(node, &ControlRequest::EnableNode);
     }
 }
 
-fn play(seed: u64, lock: bool) {
+fn play(seed: u64, lock: bool, slow: bool) {
     let mut dice = Dice::new(seed);
     let mut cluster = started(COUNT, lock);
     let volatile = attach(&mut cluster, 0, "volatile", DbFlags::NONE);
@@ -88,19 +75,27 @@ fn play(seed: u64, lock: bool) {
         put(&mut cluster, node, volatile, &own_key(node));
         put(&mut cluster, node, persistent, b"kept");
     }
+    if slow {
+        cluster.take_time(seed, 1 + dice.below(100), 1 + dice.below(200), 1 + dice.below(2_000));
+    }
     let mut worthless = Vec::new();
     for _ in 0..dice.below(10) {
         cluster.advance_ms(dice.below(8_000));
         worthless.extend(fault(&mut cluster, &mut dice));
     }
     repair(&mut cluster);
-    run_until(&mut cluster, 900, &format!("service, seed {seed}, lock {lock}"), |cluster| {
-        in_service(cluster, &[0, 1, 2])
-            && (0..COUNT).all(|node| {
-                let away = NodeFlags::INACTIVE;
-                !cluster.state(node).nodes.iter().any(|node| node.flags.intersects(away))
-            })
-    });
+    run_until(
+        &mut cluster,
+        900,
+        &format!("service, seed {seed}, lock {lock}, {slow}"),
+        |cluster| {
+            in_service(cluster, &[0, 1, 2])
+                && (0..COUNT).all(|node| {
+                    let away = NodeFlags::INACTIVE;
+                    !cluster.state(node).nodes.iter().any(|node| node.flags.intersects(away))
+                })
+        },
+    );
     // Copies are where they were last used until a recovery brings them together.
     recover(&mut cluster, &[0, 1, 2]);
     for node in 0..COUNT {
@@ -118,7 +113,15 @@ fn play(seed: u64, lock: bool) {
 #[test]
 fn whole_nodes_come_back_from_any_commands_and_faults() {
     for seed in 0..25 {
-        play(seed, false);
-        play(seed, true);
+        play(seed, false, false);
+        play(seed, true, false);
+    }
+}
+
+#[test]
+fn whole_nodes_whose_work_takes_time_come_back_from_any_commands_and_faults() {
+    for seed in 0..50 {
+        play(seed, false, true);
+        play(seed, true, true);
     }
 }

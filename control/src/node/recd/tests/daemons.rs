@@ -99,8 +99,8 @@ fn value(cluster: &Cluster, node: usize, db: DbId) -> Option<(u64, u32, String)>
 pub(super) fn recover(cluster: &mut Cluster, members: &[usize]) {
     let before = cluster.state(members[0]).vnn_map.generation;
     let wish = ControlRequest::SetRecMode(RecMode::Active);
-    assert_eq!(cluster.control(members[0], &wish).status, 0);
-    run_until(cluster, 30, "recovered", |cluster| {
+    cluster.send(members[0], &wish);
+    run_until(cluster, 60, "recovered", |cluster| {
         in_service(cluster, members) && cluster.state(members[0]).vnn_map.generation != before
     });
 }
