@@ -238,7 +238,8 @@ fn an_older_peer_of_another_version_makes_us_leave() {
             Packet::ReqKeepalive(ReqKeepalive { payload, tail: b"" })
         };
         peer.send(&says(17, 100_000));
-        peer.send(&says(25, 0));
+        // Not older than we are, or of the same age and lower.
+        peer.send(&says(16, 0));
         peer.send(&says(25, 100_000));
         let reason = until(nodes, "leaving", |nodes| {
             nodes[0].take(|said| match said {
