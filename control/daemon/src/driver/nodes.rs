@@ -430,6 +430,44 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn node(number: u32) -> Pnn {
+        Pnn::new(number).expect("a number")
+    }
+
+    fn own(outcome: Option<Asker>) -> Option<u64> {
+        outcome.map(|asker| {
+            let Asker::Own(token) = asker else { panic!("{asker:?}") };
+            token.0
+        })
+    }
+
+    #[test]
+    fn every_control_ends_once_by_reply_by_death_or_by_time() {
+        let mut outstanding = Outstanding::new();
+        let deadlines = [Millis(300), Millis(100), Millis::NEVER, Millis(200), Millis(100)];
+        let ids: Vec<Reqid> = (0..)
+            .zip(deadlines)
+            .map(|(number, deadline)| {
+                let to = node(u32::try_from(number % 2).expect("0 or 1"));
+                outstanding.add(to, Asker::Own(Token(number)), deadline).expect("room")
+            })
+            .collect();
+        assert_eq!(outstanding.next_deadline(), Some(Millis(100)));
+        assert_eq!(own(outstanding.take(ids[1])), Some(1));
+        assert_eq!(own(outstanding.take(ids[1])), None, "answered twice");
+        assert_eq!(own(outstanding.take_late(Millis(99))), None);
+        assert_eq!(own(outstanding.take_late(Millis(150))), Some(4));
+        assert_eq!(own(outstanding.take_late(Millis(150))), None);
+        // Node 1 has only the control with the deadline of 200 left.
+        let dead: Vec<_> =
+            outstanding.take_all_of(node(1)).into_iter().map(Some).map(own).collect();
+        assert_eq!(dead, [Some(3)]);
+        assert_eq!(outstanding.next_deadline(), Some(Millis(300)));
+        assert_eq!(outstanding.take_all_of(node(0)).len(), 2);
+        assert_eq!(outstanding.next_deadline(), None);
+        assert!(outstanding.table.is_empty() && outstanding.by_node.is_empty());
+    }
+
     #[test]
     fn a_stream_goes_on_when_its_packets_have_left() {
         let window = Window::of(100, Duration::from_secs(60));
