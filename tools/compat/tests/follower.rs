@@ -195,7 +195,7 @@ fn a_follower_answers_another_node_as_c_does() {
     })
     .expect("the leader notices");
     // What is asked after those that differ differs too.
-    let harmless = everything.into_iter().filter(|question| !question.is_part_of_a_recovery());
+    let harmless = everything.into_iter().filter(|question| !question.is_refused_when_stopped());
     let harmless: Vec<_> = harmless.collect();
     differences += &compare(&mut client, "stopped", &harmless);
     for node in ASKED {

@@ -21,7 +21,7 @@ pub(crate) struct Question {
     build: Build,
     /// Whether the payload of the answer is the same on all nodes.
     same_data: bool,
-    recovery: bool,
+    refused_when_stopped: bool,
 }
 
 impl fmt::Debug for Question {
@@ -36,10 +36,10 @@ impl Question {
         (self.build)(node)
     }
 
-    /// Whether it is a step of a recovery: a stopped node of ours refuses those that change
-    /// something, while C's goes along with a recovery in which it has no part.
-    pub(crate) const fn is_part_of_a_recovery(&self) -> bool {
-        self.recovery
+    /// Whether it is a part of what a stopped node of ours has no part in: recovery, vacuuming.
+    /// C's node goes along.
+    pub(crate) const fn is_refused_when_stopped(&self) -> bool {
+        self.refused_when_stopped
     }
 
     /// What of the answer's payload has to agree.
@@ -68,7 +68,14 @@ impl List {
             let control = build(node);
             (control.opcode(), control.to_bytes())
         });
-        self.0.push(Question { label, build, same_data, recovery: false });
+        self.0.push(Question { label, build, same_data, refused_when_stopped: false });
+    }
+
+    /// The last one.
+    fn refused_when_stopped(&mut self) {
+        if let Some(last) = self.0.last_mut() {
+            last.refused_when_stopped = true;
+        }
     }
 
     /// Status, text and payload.
@@ -85,7 +92,12 @@ impl List {
 
     fn raw(&mut self, label: &str, opcode: ControlOpcode, data: Vec<u8>, same_data: bool) {
         let build = Box::new(move |_| (opcode, data.clone()));
-        self.0.push(Question { label: label.to_owned(), build, same_data, recovery: false });
+        self.0.push(Question {
+            label: label.to_owned(),
+            build,
+            same_data,
+            refused_when_stopped: false,
+        });
     }
 }
 
@@ -234,9 +246,15 @@ fn about_a_database(list: &mut List, db: DbId) {
         let label = format!("{label} of {db}");
         list.raw(&label, opcode, one_record(db, leader()), false);
     }
-    let empty = RecBufferBuilder::new(db).into_bytes();
-    let opcode = ControlOpcode::TRY_DELETE_RECORDS;
-    list.raw(&format!("{opcode} of no record of {db}"), opcode, empty, true);
+    if db == DbId::from_name("v.tdb") {
+        // Vacuuming is of volatile databases; ours refuses it for others, and while it is stopped.
+        let empty = RecBufferBuilder::new(db).into_bytes();
+        for opcode in [ControlOpcode::TRY_DELETE_RECORDS, ControlOpcode::VACUUM_FETCH] {
+            let label = format!("{opcode} of no record of {db}");
+            list.raw(&label, opcode, empty.clone(), true);
+            list.refused_when_stopped();
+        }
+    }
 }
 
 /// The steps of a recovery, by a leader that does not lead, for a generation that is not to be.
@@ -286,7 +304,7 @@ fn recovery_of_a_database(list: &mut List, db: DbId) {
         list.status(control);
     }
     for question in &mut list.0[before..] {
-        question.recovery = true;
+        question.refused_when_stopped = true;
     }
 }
 
