@@ -100,6 +100,20 @@ const STEPS: &[Step] = &[
         keep: 6,
     },
     Step {
+        name: "many-clients",
+        about: "5,000 clients and a million records in one volatile database: memory and descriptors beside C's",
+        cargo: "test --release -p ringmaster-compat --test many_clients -- --nocapture",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 18,
+    },
+    Step {
+        name: "idle",
+        about: "10 minutes of nothing to do: at most 0.1 % of a processor",
+        cargo: "test --release -p ringmaster-compat --test idle -- --nocapture",
+        env: &[("RINGMASTER_SOAK_SECONDS", "600")],
+        keep: 8,
+    },
+    Step {
         name: "node-bench",
         about: "one node of ours beside one of C's, alone on the machine, judged by the targets",
         cargo: "run --release -p ringmaster-bench --bin ringmaster -- bench --pin --targets --rounds 9",
@@ -144,8 +158,13 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// Programs that a step starts and that its own command does not build.
-const STARTS: &[(&str, &str)] =
-    &[("mixed-load", OUR_DAEMON), ("hostile-node", OUR_DAEMON), ("node-bench", OUR_DAEMON)];
+const STARTS: &[(&str, &str)] = &[
+    ("mixed-load", OUR_DAEMON),
+    ("hostile-node", OUR_DAEMON),
+    ("many-clients", OUR_DAEMON),
+    ("idle", OUR_DAEMON),
+    ("node-bench", OUR_DAEMON),
+];
 
 const OUR_DAEMON: &str =
     "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin";
