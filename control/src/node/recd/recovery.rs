@@ -201,7 +201,9 @@ async fn steps(cx: &NodeCx, generation: Generation) -> Result<(), Failed> {
     multi::<kinds::EndRecovery>(cx, &nodes, &()).await.map(drop)
 }
 
-/// The connected nodes that call themselves active.
+/// The connected nodes that call themselves active. Who is not seen so here is told of to all
+/// before it takes part: a member that others think inactive would miss what they commit. (C's
+/// leader does so in its next round.)
 async fn participants(cx: &NodeCx, leader: Pnn) -> Result<Vec<Pnn>, Failed> {
     let connected = cx.state().connected();
     let answers = multi::<kinds::GetNodeMap>(cx, &connected, &()).await?;
@@ -211,9 +213,15 @@ async fn participants(cx: &NodeCx, leader: Pnn) -> Result<Vec<Pnn>, Failed> {
         let Some(own) = map.find(*node) else {
             return Err(Failed::new(*node, "the node is not in its own node map"));
         };
-        if !own.flags.is_inactive() {
-            nodes.push(*node);
+        if own.flags.is_inactive() {
+            continue;
         }
+        let seen = cx.state().flags_of(*node);
+        if let Some(old_flags) = seen.filter(|seen| *seen != own.flags) {
+            let new_flags = own.flags;
+            flags::push(cx, NodeFlagChange { pnn: *node, new_flags, old_flags }).await?;
+        }
+        nodes.push(*node);
     }
     if nodes.contains(&leader) {
         Ok(nodes)

@@ -2,7 +2,7 @@
 
 use ringmaster_protocol::{
     DbId, Destination, Generation, Rsn,
-    control::ControlRequest,
+    control::{ControlOpcode, ControlRequest},
     database::DbFlags,
     node::{BanState, NodeFlags},
     process::{RecMode, RunState},
@@ -12,9 +12,9 @@ use ringmaster_protocol::{
 };
 
 use crate::node::{
-    State, controls, lifecycle,
-    testing::{CLIENT, Cluster, Did, pnn},
-    world::{Origin, Tell},
+    Ask, Outcome, State, controls, lifecycle,
+    testing::{CLIENT, Cluster, Did, Play, pnn},
+    world::{ControlAnswer, Origin, Tell},
 };
 
 pub(super) fn started(count: usize, lock: bool) -> Cluster {
@@ -221,4 +221,33 @@ fn a_database_that_one_node_has_alone_is_attached_by_the_recovery() {
     for node in 0..3 {
         assert_eq!(value(&cluster, node, db).unwrap().2, "alone", "node {node}");
     }
+}
+
+#[test]
+fn who_is_back_just_before_a_recovery_is_known_to_be_back_when_it_ends() {
+    let mut cluster = started(3, false);
+    let leads = leader(&cluster, 0);
+    let (back, other) = ((leads + 1) % 3, (leads + 2) % 3);
+    let ban = |seconds| ControlRequest::SetBanState(BanState { pnn: pnn(back), seconds });
+    assert_eq!(cluster.control(back, &ban(1_000)).status, 0);
+    run_until(&mut cluster, 60, "service without it", |cluster| {
+        in_service(cluster, &[leads.min(other), leads.max(other)])
+    });
+    cluster.advance_ms(20_000);
+    // The leader has looked at all flags and asks for modes when the ban ends.
+    let question = pnn(other);
+    cluster.play(leads, move |ask| match ask {
+        Ask::Control(control)
+            if control.opcode == ControlOpcode::GET_RECMODE && control.to == question =>
+        {
+            Some(Play::Hold)
+        }
+        _ => None,
+    });
+    run_until(&mut cluster, 5, "the question", |cluster| !cluster.nodes[leads].held.is_empty());
+    assert_eq!(cluster.control(back, &ban(0)).status, 0);
+    let recovering = ControlAnswer { status: 1, ..ControlAnswer::default() };
+    cluster.release(leads, &Outcome::Reply(Ok(recovering)));
+    assert!(in_service(&cluster, &[0, 1, 2]));
+    assert_eq!(cluster.state(other).flags_of(pnn(back)), Some(NodeFlags::NONE));
 }
