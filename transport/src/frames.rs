@@ -23,7 +23,7 @@ pub struct Assembly {
 }
 
 /// Memory that an idle stream may keep.
-const KEPT_MAX: usize = 64 * 1024;
+const KEPT_MAX: usize = 8 * 1024;
 
 impl Assembly {
     /// An empty one, with the rules of its stream.

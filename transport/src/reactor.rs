@@ -33,8 +33,9 @@ pub const BUFFERS: u16 = 256;
 
 const _: () = assert!(BUFFERS.is_power_of_two());
 
-/// Memory that a stream may keep for output when there is none; a longer queue's is given back.
-const KEPT_MAX: usize = 64 * 1024;
+/// Memory that a stream may keep for output when there is none; a longer queue's is given back, so
+/// that thousands of clients do not each keep what they once needed.
+const KEPT_MAX: usize = 8 * 1024;
 
 /// Connections accepted in one turn by a listener, so that a flood does not starve the others.
 pub const ACCEPTS_PER_TURN: usize = 64;
