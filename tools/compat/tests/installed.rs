@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use ringmaster_compat::prerequisite::C_TOOL;
+use ringmaster_compat::prerequisite::{C_TOOL, skip};
 use ringmaster_compat::require_our_daemon;
 use ringmaster_compat::run::{RunOutput, run, wait_until};
 use ringmaster_compat::vitals::{self, Status, Vitals};
@@ -43,6 +43,20 @@ const SCRIPT: &str = "#!/bin/sh\ngrep ^Cap /proc/self/status > \"/etc/ctdb/$1.ca
 struct Daemon {
     folder: tempfile::TempDir,
     child: Child,
+}
+
+/// Path of our daemon, or the test says why it is skipped.
+macro_rules! require_our_installed_daemon {
+    () => {{
+        let ctdbd = require_our_daemon!();
+        let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+        let there = |name: &&str| folders.iter().any(|one| Path::new(one).join(name).exists());
+        if let Some(name) = ["unshare", "setpriv", "mount", "ip"].iter().find(|name| !there(name)) {
+            skip(&format!("{name} is missing; install Debian's packages util-linux and iproute2"));
+            return;
+        }
+        ctdbd
+    }};
 }
 
 struct Setup<'a> {
@@ -197,7 +211,7 @@ fn bits(numbers: impl IntoIterator<Item = u32>) -> u64 {
 
 #[test]
 fn memory_is_locked_and_new_memory_too() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let daemon = Setup::new(&ctdbd).start();
     let vitals = || Vitals::of(daemon.pid()).expect("the daemon lives");
     // What is mapped but never touched may be missing.
@@ -210,7 +224,7 @@ fn memory_is_locked_and_new_memory_too() {
 
 #[test]
 fn the_loops_are_real_time_and_nothing_else() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let daemon = Setup::new(&ctdbd).start();
     daemon.tool(&["attach", "some.tdb"]).expect("attached");
     let policies = daemon.policies();
@@ -226,7 +240,7 @@ fn the_loops_are_real_time_and_nothing_else() {
 
 #[test]
 fn without_real_time_scheduling_every_thread_is_normal() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let mut setup = Setup::new(&ctdbd);
     setup.legacy = "\trealtime scheduling = false\n";
     let daemon = setup.start();
@@ -236,7 +250,7 @@ fn without_real_time_scheduling_every_thread_is_normal() {
 
 #[test]
 fn real_time_scheduling_that_is_refused_ends_the_start() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let mut setup = Setup::new(&ctdbd);
     setup.wrapper = &["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice"];
     let refused = run(&mut setup.command(), PATIENCE).expect("it ends");
@@ -250,7 +264,7 @@ fn real_time_scheduling_that_is_refused_ends_the_start() {
 
 #[test]
 fn every_thread_keeps_the_capabilities_it_needs_and_scripts_get_all() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let daemon = Setup::new(&ctdbd).start();
     daemon.tool(&["attach", "some.tdb"]).expect("attached");
     let own = Status::of(Path::new("/proc/self")).expect("this process lives");
@@ -275,7 +289,7 @@ fn every_thread_keeps_the_capabilities_it_needs_and_scripts_get_all() {
 
 #[test]
 fn the_service_manager_hears_of_readiness_life_and_end() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let mut setup = Setup::new(&ctdbd);
     let path = setup.folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("bound");
@@ -303,7 +317,7 @@ fn the_service_manager_hears_of_readiness_life_and_end() {
 
 #[test]
 fn sigterm_hands_everything_back() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let mut daemon = Setup::new(&ctdbd).start();
     let pid_file = daemon.own("run/ctdbd.pid");
     let written = fs::read_to_string(&pid_file).expect("a PID file");
@@ -320,7 +334,7 @@ fn sigterm_hands_everything_back() {
 
 #[test]
 fn the_check_reads_the_systems_files() {
-    let ctdbd = require_our_daemon!();
+    let ctdbd = require_our_installed_daemon!();
     let setup = Setup::new(&ctdbd);
     let mut command = setup.command();
     command.arg("--check-config");
