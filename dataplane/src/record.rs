@@ -43,7 +43,7 @@ use ringmaster_protocol::{
 };
 
 pub use contract::{
-    ClientId, Context, ControlToken, Millis, NodeEnvelope, Output, RecordTunables, Ticket,
+    ClientId, Context, ControlToken, Micros, NodeEnvelope, Output, RecordTunables, Ticket,
     UpdateToken,
 };
 pub use counters::{Latency, RecordCounters};
@@ -74,7 +74,7 @@ pub struct RecordEngine {
     chain_is_granted: bool,
     /// Packets to process as if they had just come in.
     injected: VecDeque<Parked>,
-    timers: BTreeMap<(Millis, u64), Timer>,
+    timers: BTreeMap<(Micros, u64), Timer>,
     next_timer: u64,
     revoke_tokens: BTreeMap<ControlToken, (DbId, Box<[u8]>, Pnn)>,
     next_token: u64,

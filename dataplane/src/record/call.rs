@@ -306,8 +306,8 @@ impl RecordEngine {
             }
             Asker::Vacuum => self.fetch_ended(pending.db),
         }
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds of one call")]
-        self.counters.latency.add((cx.now.0.saturating_sub(pending.started.0)) as f64);
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of one call")]
+        self.counters.latency.add(cx.now.since(pending.started) as f64 / 1_000.0);
         self.counters.pending_calls = self.pending.len() as u64;
         self.release_deferred_fetch(pending.db, &pending.key);
     }

@@ -2,15 +2,28 @@
 
 use ringmaster_protocol::{DbId, Generation, Packet, Pnn, Reqid};
 
-/// Milliseconds since an arbitrary start; never goes back.
+/// Microseconds since an arbitrary start; never goes back. The record path's clock: a lease is a few
+/// hundred of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Millis(pub u64);
+pub struct Micros(pub u64);
 
-impl Millis {
-    /// Later by `millis`.
+impl Micros {
+    /// Later by `micros`.
     #[must_use]
-    pub const fn plus(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(millis))
+    pub const fn plus(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// Later by whole milliseconds.
+    #[must_use]
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        self.plus(millis.saturating_mul(1_000))
+    }
+
+    /// What has passed since an earlier time; 0 if it was later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
@@ -95,7 +108,7 @@ impl Default for RecordTunables {
 /// What a call into the engine works with.
 pub struct Context<'a, S, O> {
     /// Now.
-    pub now: Millis,
+    pub now: Micros,
     /// The records.
     pub store: &'a mut S,
     /// Where the results go.

@@ -7,7 +7,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    Millis, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke, vacuum::Tombstone,
+    Micros, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke, vacuum::Tombstone,
 };
 
 /// Keys scheduled for deletion that are kept; more wait for a full vacuum run to find them.
@@ -54,7 +54,7 @@ pub(super) struct DmasterChange {
 
 #[derive(Debug)]
 pub(super) struct Sticky {
-    pub(super) until: Millis,
+    pub(super) until: Micros,
     /// Calls held while the record is pinned here; `None` when it is not pinned.
     pub(super) pinned: Option<VecDeque<Parked>>,
 }

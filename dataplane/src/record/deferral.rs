@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use ringmaster_protocol::{DbId, Generation};
 
 use super::{
-    Millis, Parked, RecordEngine, Timer,
+    Micros, Parked, RecordEngine, Timer,
     database::{DeferredFetch, DmasterChange, Sticky},
 };
 
@@ -24,12 +24,12 @@ impl RecordEngine {
         db.deferred_fetches.get_mut(key)
     }
 
-    pub(super) fn open_deferred_fetch(&mut self, now: Millis, id: DbId, key: &[u8]) {
+    pub(super) fn open_deferred_fetch(&mut self, now: Micros, id: DbId, key: &[u8]) {
         let Some(db) = self.databases.get_mut(&id) else { return };
         self.next_timer += 1;
         let opened = self.next_timer;
         db.deferred_fetches.insert(key.into(), DeferredFetch { opened, waiting: VecDeque::new() });
-        let at = now.plus(DEFERRED_FETCH_MS);
+        let at = now.plus_millis(DEFERRED_FETCH_MS);
         self.set_timer(at, Timer::DeferredFetch { db: id, key: key.into(), opened });
     }
 
@@ -90,14 +90,14 @@ impl RecordEngine {
     }
 
     /// Makes a key sticky that had to be chased over many hops.
-    pub(super) fn consider_sticky(&mut self, now: Millis, db: DbId, key: &[u8], hopcount: u32) {
+    pub(super) fn consider_sticky(&mut self, now: Micros, db: DbId, key: &[u8], hopcount: u32) {
         let limit = self.tunables.hopcount_make_sticky;
         let duration_ms = u64::from(self.tunables.sticky_duration_s) * 1_000;
         let Some(db) = self.databases.get_mut(&db) else { return };
         if !db.is_sticky() || hopcount < limit {
             return;
         }
-        let until = now.plus(duration_ms);
+        let until = now.plus_millis(duration_ms);
         db.sticky
             .entry(key.into())
             .and_modify(|sticky| sticky.until = until)
@@ -105,7 +105,7 @@ impl RecordEngine {
     }
 
     /// A sticky record has arrived: it stays for a moment, so that local clients get something done.
-    pub(super) fn pin_if_sticky(&mut self, now: Millis, id: DbId, key: &[u8]) {
+    pub(super) fn pin_if_sticky(&mut self, now: Micros, id: DbId, key: &[u8]) {
         let pindown = u64::from(self.tunables.sticky_pindown_ms);
         let Some(db) = self.databases.get_mut(&id) else { return };
         if !db.is_sticky() {
@@ -118,7 +118,7 @@ impl RecordEngine {
         }
         if sticky.pinned.is_none() {
             sticky.pinned = Some(VecDeque::new());
-            self.set_timer(now.plus(pindown), Timer::Unpin { db: id, key: key.into() });
+            self.set_timer(now.plus_millis(pindown), Timer::Unpin { db: id, key: key.into() });
         }
     }
 

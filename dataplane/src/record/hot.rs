@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{HotKey, Millis};
+use super::{HotKey, Micros};
 
 /// Slots that C reports.
 pub(super) const HOT_KEYS: usize = 10;
 
-/// Window in which migrations of one key are counted.
-const WINDOW_MS: u64 = 1_000;
+/// Window in which migrations of one key are counted, in microseconds.
+const WINDOW: u64 = 1_000_000;
 
-/// Windows older than this are dropped.
-const STALE_MS: u64 = 10_000;
+/// Windows older than this are dropped, in microseconds.
+const STALE: u64 = 10_000_000;
 
 /// Keys counted at a time; beyond it a new key waits until stale ones have been dropped.
 const COUNTED_MAX: usize = 65_536;
@@ -22,19 +22,19 @@ const COUNTED_MAX: usize = 65_536;
 /// Migrations to this node per key, in the current second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MigrationCounts {
-    windows: BTreeMap<Box<[u8]>, (Millis, u32)>,
-    purged: Millis,
+    windows: BTreeMap<Box<[u8]>, (Micros, u32)>,
+    purged: Micros,
 }
 
 impl MigrationCounts {
     /// Notes a migration; returns the count of the key's current window.
-    pub(super) fn count(&mut self, now: Millis, key: &[u8]) -> u32 {
-        if now.0.saturating_sub(self.purged.0) >= STALE_MS {
+    pub(super) fn count(&mut self, now: Micros, key: &[u8]) -> u32 {
+        if now.since(self.purged) >= STALE {
             self.purged = now;
-            self.windows.retain(|_, (start, _)| now.0.saturating_sub(start.0) < STALE_MS);
+            self.windows.retain(|_, (start, _)| now.since(*start) < STALE);
         }
         if let Some((start, count)) = self.windows.get_mut(key) {
-            if now.0.saturating_sub(start.0) < WINDOW_MS {
+            if now.since(*start) < WINDOW {
                 *count = count.saturating_add(1);
             } else {
                 (*start, *count) = (now, 1);
@@ -72,9 +72,9 @@ mod tests {
     #[test]
     fn counts_start_again_after_a_second() {
         let mut counts = MigrationCounts::default();
-        assert_eq!(counts.count(Millis(5), b"k"), 1);
-        assert_eq!(counts.count(Millis(900), b"k"), 2);
-        assert_eq!(counts.count(Millis(1_005), b"k"), 1);
+        assert_eq!(counts.count(Micros(5_000), b"k"), 1);
+        assert_eq!(counts.count(Micros(900_000), b"k"), 2);
+        assert_eq!(counts.count(Micros(1_005_000), b"k"), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ringmaster_protocol::{
     call::{CallFlags, CallId},
 };
 
-use super::{ClientId, Millis, Work};
+use super::{ClientId, Micros, Work};
 
 /// On whose behalf the cluster is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct PendingCall {
     pub(super) hopcount: u32,
     pub(super) key: Box<[u8]>,
     pub(super) calldata: Box<[u8]>,
-    pub(super) started: Millis,
+    pub(super) started: Micros,
 }
 
 impl PendingCall {

@@ -21,7 +21,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    Context, ControlToken, FetchError, LockOutcome, Locked, Millis, Origin, Output, Parked,
+    Context, ControlToken, FetchError, LockOutcome, Locked, Micros, Origin, Output, Parked,
     RecordEngine, RecordStore, Timer, Work,
     call::{ReadOnlyStep, Wanted},
 };
@@ -128,7 +128,7 @@ impl RecordEngine {
         db.revokes.insert(key.into(), revoke);
         let timeout = u64::from(self.tunables.control_timeout_s) * 1_000;
         let timer = Timer::RevokeTimeout { db: id, key: key.into(), started };
-        self.set_timer(cx.now.plus(timeout), timer);
+        self.set_timer(cx.now.plus_millis(timeout), timer);
         if nodes.is_empty() {
             // Flags without a copy (a file of an earlier life): there is nobody to wait for.
             let origin = self.own_origin();
@@ -236,7 +236,7 @@ impl RecordEngine {
         Ok(!revoke.failed)
     }
 
-    fn release_revoke(&mut self, now: Millis, revoke: Revoke, revoked: bool) {
+    fn release_revoke(&mut self, now: Micros, revoke: Revoke, revoked: bool) {
         let mut held = Vec::new();
         for parked in revoke.waiting {
             let wants_copy = matches!(&parked.work, Work::Call { flags, .. }
@@ -248,7 +248,7 @@ impl RecordEngine {
             }
         }
         if !held.is_empty() {
-            self.set_timer(now.plus(HOLD_BACK_MS), Timer::Inject { parked: held });
+            self.set_timer(now.plus_millis(HOLD_BACK_MS), Timer::Inject { parked: held });
         }
     }
 

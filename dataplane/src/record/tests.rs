@@ -17,7 +17,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    ClientId, Context, ControlToken, CopyUpdate, LockOutcome, MemoryStore, Millis, NodeEnvelope,
+    ClientId, Context, ControlToken, CopyUpdate, LockOutcome, MemoryStore, Micros, NodeEnvelope,
     Output, RecordEngine, RecordStore, Ticket, UpdateToken,
 };
 
@@ -91,7 +91,7 @@ struct Node {
 }
 
 struct Cluster {
-    now: Millis,
+    now: Micros,
     nodes: Vec<Node>,
     /// What is under way, by pair of nodes.
     network: BTreeMap<(usize, usize), VecDeque<Sent>>,
@@ -103,7 +103,7 @@ struct Cluster {
 impl Cluster {
     fn new(count: usize, flags: DbFlags) -> Self {
         let mut cluster = Self {
-            now: Millis(0),
+            now: Micros(0),
             nodes: (0..count)
                 .map(|number| Node {
                     engine: RecordEngine::new(pnn(number), 0),

@@ -2,7 +2,7 @@
 
 use ringmaster_protocol::DbId;
 
-use super::{Context, Millis, Output, RecordEngine, RecordStore, parking::Parked};
+use super::{Context, Micros, Output, RecordEngine, RecordStore, parking::Parked};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
@@ -19,9 +19,9 @@ pub(super) enum Timer {
 impl RecordEngine {
     /// When [`Self::turn`] wants to be called again; `None` when nothing waits for time.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Millis> {
+    pub fn next_deadline(&self) -> Option<Micros> {
         if !self.injected.is_empty() {
-            return Some(Millis(0));
+            return Some(Micros(0));
         }
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
@@ -61,7 +61,7 @@ impl RecordEngine {
         }
     }
 
-    pub(super) fn set_timer(&mut self, at: Millis, timer: Timer) {
+    pub(super) fn set_timer(&mut self, at: Micros, timer: Timer) {
         self.next_timer += 1;
         self.timers.insert((at, self.next_timer), timer);
     }

@@ -42,7 +42,7 @@ use super::{
     updates::Updates,
 };
 use crate::{
-    record::{ClientId, Context, Millis, RecordEngine},
+    record::{ClientId, Context, Micros, RecordEngine},
     view::NodeView,
 };
 
@@ -170,8 +170,8 @@ impl Shard {
         Ok(shard)
     }
 
-    fn now(&self) -> Millis {
-        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn now(&self) -> Micros {
+        Micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     fn run(&mut self) -> Result<(), ReactorError> {
@@ -213,7 +213,7 @@ impl Shard {
         let now = self.now();
         let mut limit = IDLE_MAX;
         if let Some(deadline) = self.engine.next_deadline() {
-            limit = limit.min(Duration::from_millis(deadline.0.saturating_sub(now.0)));
+            limit = limit.min(Duration::from_micros(deadline.since(now)));
         }
         if let Some(at) = self.io.lanes.next_deadline() {
             limit = limit.min(at.saturating_sub(self.started.elapsed()));

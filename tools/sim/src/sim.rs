@@ -6,7 +6,7 @@ use std::{
 };
 
 use ringmaster_control::node::{controls, world::ControlFailure};
-use ringmaster_dataplane::record::{Context, Millis, RecordEngine};
+use ringmaster_dataplane::record::{Context, Micros, RecordEngine};
 use ringmaster_protocol::{control::ControlRequest, database::DbFlags, record::RecordHeader};
 
 use crate::{
@@ -388,7 +388,7 @@ impl Sim {
         node: usize,
         f: impl FnOnce(&mut RecordEngine, &mut Context<'_, SimStore, Recorder>) -> R,
     ) -> R {
-        let now = Millis(self.now / 1_000);
+        let now = Micros(self.now);
         let Node { engine, store, out, .. } = &mut self.nodes[node];
         let result = f(engine, &mut Context { now, store, out });
         self.carry_out(node);
@@ -431,9 +431,9 @@ impl Sim {
     }
 
     fn arm_turn(&mut self, node: usize) {
-        let Some(Millis(deadline)) = self.nodes[node].engine.next_deadline() else { return };
+        let Some(Micros(deadline)) = self.nodes[node].engine.next_deadline() else { return };
         let soon = self.now + self.random.range(10, 300);
-        let at = soon.max(deadline.saturating_mul(1_000));
+        let at = soon.max(deadline);
         let life = self.nodes[node].life;
         if self.nodes[node].turn_at.is_none_or(|known| at < known) {
             self.nodes[node].turn_at = Some(at);

@@ -175,7 +175,7 @@ fn a_sticky_record_stays_for_a_moment() {
     cluster.migrate(1, 3, &key);
     cluster.settle();
     assert_eq!(cluster.replies(1), [], "pinned for 200 ms");
-    cluster.now = Millis(200);
+    cluster.now = Micros(200_000);
     cluster.settle();
     assert_eq!(cluster.replies(1).len(), 1);
 }

@@ -58,7 +58,7 @@ fn increments_on_all_nodes_add_up_whatever_the_order() {
                 }
                 1 => {
                     cluster.turn(node);
-                    cluster.now = cluster.now.plus(next(5));
+                    cluster.now = cluster.now.plus_millis(next(5));
                 }
                 _ => {
                     let pairs: Vec<_> = cluster.network.keys().copied().collect();

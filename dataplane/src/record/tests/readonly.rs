@@ -195,7 +195,7 @@ fn a_revoke_that_fails_lets_nobody_write_and_is_tried_again() {
     cluster.settle();
     assert_eq!(cluster.replies(0), []);
     assert_eq!(cluster.record(0, &key).map(|record| record.2), Some(DELEGATED));
-    cluster.now = Millis(1_000);
+    cluster.now = Micros(1_000_000);
     cluster.settle();
     assert_eq!(cluster.replies(0), [(3, 0, vec![])], "the second try reaches the copy");
 }
@@ -210,7 +210,7 @@ fn a_revoke_without_an_answer_ends_by_its_timeout() {
     cluster.settle();
     cluster.migrate(0, 3, &key);
     let (_, late, _) = cluster.nodes[0].out.updates.pop().expect("an update");
-    cluster.now = Millis(60_000);
+    cluster.now = Micros(60_000_000);
     cluster.settle();
     assert_eq!(cluster.record(0, &key).map(|record| record.2), Some(DELEGATED));
     cluster.nodes[0].engine.control_done(late, 0);
