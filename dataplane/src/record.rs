@@ -22,6 +22,7 @@ mod database;
 mod deferral;
 mod fetches;
 mod hot;
+mod lease;
 mod migration;
 mod parking;
 mod pending;
@@ -132,7 +133,14 @@ impl RecordEngine {
 
     /// A new map of lmasters. Databases keep their generation until [`Self::set_generation`].
     pub fn set_vnn_map(&mut self, map: VnnMap) {
+        let is_new = map.generation != self.vnn_map.generation;
         self.vnn_map = map;
+        if is_new {
+            let ids: Vec<DbId> = self.databases.keys().copied().collect();
+            for id in ids {
+                self.end_leases(id);
+            }
+        }
     }
 
     /// The database's generation: at the commit of a recovery, or INVALID when the node goes

@@ -105,9 +105,11 @@ impl RecordEngine {
             self.execute(cx, call.db, call.key, wanted.callid, header, value)?;
             let skip = if strip_header { self.reply.len().min(24) } else { 0 };
             cx.out.reply_client(client, reqid, 0, &self.reply[skip..]);
+            self.lease_serves(call.db, call.key, client);
             self.counters.latency.add(0.0);
             return Ok(());
         }
+        self.lease_is_missed(cx.now, call.db, call.key, client);
         let asker = Asker::Client { client, reqid };
         if self.ask_cluster(cx, asker, call, wanted, strip_header, header.dmaster).is_err() {
             // The shard has stopped reading from clients long before; hold this one back.
@@ -165,6 +167,12 @@ impl RecordEngine {
             return self.refuse(cx, node, reqid, call.db);
         }
         if let Some(queue) = self.pinned_queue(call.db, call.key) {
+            queue.push_back(park(origin, call));
+            return;
+        }
+        if node != self.pnn
+            && let Some(queue) = self.leased_queue(cx.now, call.db, call.key)
+        {
             queue.push_back(park(origin, call));
             return;
         }

@@ -91,6 +91,8 @@ pub struct RecordTunables {
     pub sticky_pindown_ms: u32,
     /// `ControlTimeout`, in seconds: a revoke gives up after it.
     pub control_timeout_s: u32,
+    /// Records stay for a moment where they were wanted. Ours; no tunable.
+    pub leases: bool,
 }
 
 impl Default for RecordTunables {
@@ -101,6 +103,7 @@ impl Default for RecordTunables {
             sticky_duration_s: 600,
             sticky_pindown_ms: 200,
             control_timeout_s: 60,
+            leases: true,
         }
     }
 }

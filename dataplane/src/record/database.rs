@@ -7,7 +7,8 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    Micros, Parked, fetches::FetchQueue, hot::MigrationCounts, readonly::Revoke, vacuum::Tombstone,
+    Micros, Parked, fetches::FetchQueue, hot::MigrationCounts, lease::Lease, readonly::Revoke,
+    vacuum::Tombstone,
 };
 
 /// Keys scheduled for deletion that are kept; more wait for a full vacuum run to find them.
@@ -76,6 +77,7 @@ pub(super) struct Database {
     pub(super) sticky: Queues<Sticky>,
     pub(super) deletions: DeleteQueue,
     pub(super) fetches: FetchQueue,
+    pub(super) leases: Queues<Lease>,
     pub(super) migrations: MigrationCounts,
     pub(super) statistics: DbStatistics,
 }
@@ -95,6 +97,7 @@ impl Database {
             sticky: BTreeMap::new(),
             deletions: DeleteQueue::default(),
             fetches: FetchQueue::default(),
+            leases: BTreeMap::new(),
             migrations: MigrationCounts::default(),
             statistics: DbStatistics::default(),
         }
@@ -131,6 +134,7 @@ impl Database {
             + self.dmaster_changes.values().map(|change| change.waiting.len()).sum::<usize>()
             + self.revokes.values().map(|revoke| revoke.waiting.len()).sum::<usize>()
             + pinned.map(VecDeque::len).sum::<usize>()
+            + self.leases.values().map(|lease| lease.waiting.len()).sum::<usize>()
     }
 
     /// Drops parked packets for which `gone` says yes.

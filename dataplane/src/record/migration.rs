@@ -17,7 +17,8 @@ use ringmaster_protocol::{
 };
 
 use super::{
-    Context, FetchError, Locked, Origin, Output, Parked, RecordEngine, RecordStore, Work, hot,
+    Asker, Context, FetchError, Locked, Origin, Output, Parked, RecordEngine, RecordStore, Work,
+    hot,
 };
 
 /// A record on its way, taken out of its packet.
@@ -68,6 +69,7 @@ impl RecordEngine {
         if !value.is_empty() {
             header.flags = header.flags | RecordFlags::MIGRATED_WITH_DATA;
         }
+        self.lease_leaves(db, key, value);
         let lmaster = self.lmaster(key);
         if lmaster == self.pnn {
             return self.hand_over_as_lmaster(cx, db, key, target, reqid, header, value);
@@ -207,16 +209,22 @@ impl RecordEngine {
             .pending
             .get(reqid)
             .filter(|call| call.db == db && *call.key == *key)
-            .map(|call| (call.callid, call.flags));
+            .map(|call| (call.callid, call.flags, call.asker));
         let mut header =
             RecordHeader { rsn: packet.rsn, dmaster: Dmaster::from(self.pnn), flags: packet.flags };
-        if call.is_some_and(|(_, flags)| flags.intersects(CallFlags::VACUUM_MIGRATION)) {
+        if call.is_some_and(|(_, flags, _)| flags.intersects(CallFlags::VACUUM_MIGRATION)) {
             header.flags = header.flags | RecordFlags::VACUUM_MIGRATED;
         }
         let header = self.write(cx, db, key, header, &packet.data)?;
         self.pin_if_sticky(cx.now, db, key);
+        match call {
+            Some((.., Asker::Client { client, .. })) => {
+                self.lease_begins(cx.now, db, key, client, &packet.data);
+            }
+            Some((.., Asker::Vacuum)) | None => self.lease_is_void(db, key),
+        }
         // Nobody waits for it (the client has gone): it is ours all the same.
-        let Some((callid, _)) = call else { return Ok(()) };
+        let Some((callid, ..)) = call else { return Ok(()) };
         if let Some(database) = self.databases.get_mut(&db) {
             let count = database.migrations.count(cx.now, key);
             hot::update(&mut database.statistics.hot_keys, key, count);

@@ -102,8 +102,10 @@ pub(super) enum Locked {
 }
 
 impl RecordEngine {
-    /// Waits that the store has given up because it is frozen: their packets wait for the thaw.
-    pub fn waits_given_up(&mut self, tickets: &[Ticket]) {
+    /// A database has been frozen: packets whose waits the store has given up wait for the thaw, and
+    /// nothing is kept here for anybody.
+    pub fn frozen(&mut self, id: DbId, tickets: &[Ticket]) {
+        self.end_leases(id);
         for ticket in tickets {
             let Some((id, key, parked)) = self.waiting.remove(ticket) else { continue };
             let Some(db) = self.databases.get_mut(&id) else { continue };

@@ -2,6 +2,7 @@
 
 mod calls;
 mod increments;
+mod lease;
 mod readonly;
 mod recovery;
 mod vacuum;

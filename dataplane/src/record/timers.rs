@@ -8,6 +8,8 @@ use super::{Context, Micros, Output, RecordEngine, RecordStore, parking::Parked}
 pub(super) enum Timer {
     /// A deferred-fetch queue has waited long enough.
     DeferredFetch { db: DbId, key: Box<[u8]>, opened: u64 },
+    /// A record that came for local clients may go again.
+    LeaseEnd { db: DbId, key: Box<[u8]> },
     /// A pinned sticky record is let go.
     Unpin { db: DbId, key: Box<[u8]> },
     /// A revoke has taken too long.
@@ -53,6 +55,7 @@ impl RecordEngine {
                     self.release_deferred_fetch(db, &key);
                 }
             }
+            Timer::LeaseEnd { db, key } => self.lease_ends(db, &key),
             Timer::Unpin { db, key } => self.unpin(db, &key),
             Timer::RevokeTimeout { db, key, started } => {
                 self.revoke_timed_out(cx, db, &key, started);

@@ -107,7 +107,7 @@ impl Shard {
             },
             Order::Freeze(db) => {
                 let tickets = self.store.freeze(db);
-                self.engine.waits_given_up(&tickets);
+                self.engine.frozen(db, &tickets);
                 true
             }
             Order::Thaw(db, generation) => {
@@ -210,6 +210,7 @@ impl Shard {
             sticky_duration_s: tunable(Tunable::StickyDuration),
             sticky_pindown_ms: tunable(Tunable::StickyPindown),
             control_timeout_s: tunable(Tunable::ControlTimeout),
+            leases: true,
         });
         if view.recovery_mode != self.view.recovery_mode {
             let active = view.recovery_mode == RecMode::Active;

@@ -292,6 +292,9 @@ impl Sim {
         let (client, node, reqid) = (*client, *node, Reqid(*next_reqid));
         let key = self.keys[op.key].clone();
         self.note(|| format!("{node} client {actor} asks for key {}: {flags:?}", op.key));
+        if !flags.intersects(CallFlags::WANT_READONLY) {
+            self.waits_for(node, op.key);
+        }
         self.actors[actor].state = State::Asking { op, reqid };
         let call = ReqCall { flags, db: DB, callid, hopcount: 0, key: &key, calldata: b"" };
         self.with(node, |engine, cx| engine.client_call(cx, client, reqid, &call));

@@ -36,6 +36,7 @@ impl Sim {
                 .enumerate()
                 .any(|(place, owner)| owners[..place].iter().any(|other| other.1 == owner.1));
             self.check(!twice, || format!("dmasters of key {key}: {owners:?}"));
+            self.follow(key);
         }
     }
 

@@ -15,6 +15,7 @@
 mod actor;
 mod chains;
 mod checks;
+mod fairness;
 mod fault;
 mod mutation;
 mod network;
@@ -48,6 +49,10 @@ pub struct Options {
     pub faults: u32,
     /// Read-only copies are handed out.
     pub readonly: bool,
+    /// Records stay for a moment where they were wanted.
+    pub leases: bool,
+    /// Every message takes about as long as any other.
+    pub calm: bool,
     /// A deliberate mistake.
     pub mutation: Option<Mutation>,
     /// Keeps a line for everything that happens.
@@ -64,6 +69,8 @@ impl Default for Options {
             seconds: 30,
             faults: 3,
             readonly: true,
+            leases: true,
+            calm: false,
             mutation: None,
             trace: false,
         }
@@ -87,6 +94,10 @@ pub struct Summary {
     pub copy_reads: u64,
     /// Tombstones deleted for good.
     pub vacuumed: u64,
+    /// Arrivals of records.
+    pub travels: u64,
+    /// Arrivals of a record at one node while another waited for it, at most.
+    pub passed_over: u32,
     /// Assertions checked.
     pub checks: u64,
 }
@@ -100,6 +111,8 @@ impl std::ops::AddAssign for Summary {
         self.recoveries += other.recoveries;
         self.copy_reads += other.copy_reads;
         self.vacuumed += other.vacuumed;
+        self.travels += other.travels;
+        self.passed_over = self.passed_over.max(other.passed_over);
         self.checks += other.checks;
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use ringmaster_sim::{Mutation, Options, Sim, Summary, run_seed};
 
 fn command() -> Command {
@@ -35,6 +35,14 @@ fn with_load(command: Command) -> Command {
         number("keys", "3").help("Records that they work on"),
         number("seconds", "30").help("Seconds over which operations and faults are spread"),
         number("faults", "3").help("Faults within that time"),
+        Arg::new("no-leases")
+            .long("no-leases")
+            .action(ArgAction::SetTrue)
+            .help("Records are given away as soon as they are asked for"),
+        Arg::new("calm")
+            .long("calm")
+            .action(ArgAction::SetTrue)
+            .help("Every message takes about as long as any other"),
         Arg::new("mistake").long("mistake").value_parser(mutation).help("A mistake to be found"),
     ])
 }
@@ -50,6 +58,8 @@ struct Load {
     operations: u32,
     seconds: u64,
     faults: u32,
+    calm: bool,
+    leases: bool,
     mutation: Option<Mutation>,
 }
 
@@ -62,6 +72,8 @@ impl Load {
             operations: u32::try_from(value(matches, "operations"))?,
             seconds: value(matches, "seconds"),
             faults: u32::try_from(value(matches, "faults"))?,
+            leases: !matches.get_flag("no-leases"),
+            calm: matches.get_flag("calm"),
             mutation: matches.get_one("mistake").copied(),
         })
     }
@@ -76,6 +88,8 @@ impl Load {
             seconds: self.seconds.max(1),
             faults: self.faults,
             readonly: seed % 2 == 1,
+            leases: self.leases,
+            calm: self.calm,
             mutation: self.mutation,
             trace,
         }
@@ -121,7 +135,10 @@ fn run(from: u64, seeds: u64, load: &Load) -> ExitCode {
         total.copy_reads,
         total.vacuumed
     );
-    println!("{} checks", total.checks);
+    println!(
+        "{} arrivals of records, {} times passed over at most, {} checks",
+        total.travels, total.passed_over, total.checks
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

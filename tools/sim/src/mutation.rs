@@ -16,6 +16,8 @@ pub enum Mutation {
     TombstoneDroppedEarly,
     /// After everybody has agreed, a tombstone is deleted without another look.
     TombstoneNotLookedAtAgain,
+    /// One node's calls are looked at late, again and again.
+    CallsHeldBack,
     /// The old dmaster notes the new one only some time after the packet has left.
     DmasterStoredLate,
     /// The lmaster believes a `REQ_DMASTER` whoever it comes from (and old ones come again).
@@ -64,7 +66,8 @@ impl Mutation {
         Self::ClientIgnoresDelegations,
     ];
 
-    const EVERY: [Self; 16] = [
+    const EVERY: [Self; 17] = [
+        Self::CallsHeldBack,
         Self::RsnNotRaised,
         Self::OldGenerationAccepted,
         Self::RevokeForgotten,

@@ -81,6 +81,7 @@ impl Sim {
             self.repeat_later(from, to, &message);
         }
         let delay = match self.random.below(20) {
+            _ if self.options.calm => self.random.range(80, 120),
             0 => self.random.range(5_000, 80_000),
             1..=4 => self.random.range(1_000, 5_000),
             _ => self.random.range(50, 1_000),
@@ -101,7 +102,21 @@ impl Sim {
         }
     }
 
+    /// [`Mutation::CallsHeldBack`]: one node's calls come late, again and again.
+    fn is_held_back(&mut self, from: usize, to: usize) -> bool {
+        let Some(Message::Packet(bytes)) = self.links.get(&(from, to)).and_then(VecDeque::front)
+        else {
+            return false;
+        };
+        let call = matches!(Packet::decode(bytes), Ok((header, Packet::ReqCall(_)))
+            if header.envelope.source == Destination::Node(pnn(0)));
+        call && self.random.chance(95)
+    }
+
     pub(crate) fn deliver(&mut self, from: usize, to: usize) {
+        if self.is(Mutation::CallsHeldBack) && self.is_held_back(from, to) {
+            return self.after(500, Event::Deliver { from, to });
+        }
         let Some(message) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
             return; // lost with its connection
         };

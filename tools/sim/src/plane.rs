@@ -279,7 +279,7 @@ impl Sim {
         if db == DB {
             known.frozen = true;
             let tickets: Vec<_> = known.waiting.drain(..).map(|(_, ticket)| ticket).collect();
-            known.engine.waits_given_up(&tickets);
+            known.engine.frozen(db, &tickets);
         }
         self.carry_out(node);
     }
@@ -311,6 +311,7 @@ impl Sim {
 
     /// What a shard takes from the view.
     fn publish(&mut self, node: usize) {
+        let leases = self.options.leases;
         let known = &mut self.nodes[node];
         let (map, banned, tunables) = {
             let state = known.plane.cx().state();
@@ -326,6 +327,7 @@ impl Sim {
             sticky_duration_s: value(Tunable::StickyDuration),
             sticky_pindown_ms: value(Tunable::StickyPindown),
             control_timeout_s: value(Tunable::ControlTimeout),
+            leases,
         });
     }
 

@@ -179,6 +179,7 @@ impl Sim {
     }
 
     fn begin_recovery(&mut self) {
+        self.forget_waits();
         self.generations += 1;
         let nodes = &self.nodes;
         let members: Vec<usize> =
@@ -210,6 +211,7 @@ impl Sim {
         for node in &recovery.members {
             self.push(*node, DB, &recovery, &merged);
         }
+        self.forget_waits();
         self.phase(Phase::Thaw, Step::Thaw);
     }
 

@@ -12,6 +12,7 @@ use ringmaster_protocol::{control::ControlRequest, database::DbFlags, record::Re
 use crate::{
     Options, Summary,
     actor::Actor,
+    fairness::Travels,
     mutation::Mutation,
     network::{Message, Outstanding},
     node::{DB, DB_NAME, Node, Recorder, pnn},
@@ -115,6 +116,7 @@ pub struct Sim {
     pub(crate) nodes: Vec<Node>,
     pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) truths: Vec<Truth>,
+    pub(crate) travels: Vec<Travels>,
     pub(crate) actors: Vec<Actor>,
     pub(crate) recovery: Option<Recovery>,
     pub(crate) attempts: u64,
@@ -150,6 +152,7 @@ impl Sim {
             nodes: Vec::new(),
             keys: (0..options.keys).map(|key| format!("key-{key}").into_bytes()).collect(),
             truths: (0..options.keys).map(|_| Truth::new()).collect(),
+            travels: vec![Travels::default(); options.keys],
             actors: Vec::new(),
             recovery: None,
             attempts: 0,

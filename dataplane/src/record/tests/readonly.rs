@@ -107,7 +107,7 @@ fn a_copy_that_waits_over_a_freeze_is_not_kept_and_its_update_is_refused() {
     let tickets: Vec<_> = cluster.nodes[1].out.waits.drain(..).map(|wait| wait.1).collect();
     assert_eq!(tickets.len(), 2);
     cluster.nodes[1].store.set_frozen(DB, true);
-    cluster.nodes[1].engine.waits_given_up(&tickets);
+    cluster.nodes[1].engine.frozen(DB, &tickets);
     cluster.nodes[1].store.let_go(DB, &key);
     cluster.new_generation(Generation(101));
     cluster.nodes[1].store.set_frozen(DB, false);
