@@ -14,6 +14,7 @@ pub mod complaints;
 pub mod history;
 pub mod life;
 pub mod load;
+pub mod overheard;
 pub mod steps;
 
 use std::time::Duration;

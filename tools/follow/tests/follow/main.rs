@@ -5,6 +5,7 @@
 mod deaths;
 mod hangs;
 mod inactive;
+mod life_of_a_record;
 mod movement;
 mod recoveries;
 
