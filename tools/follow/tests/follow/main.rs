@@ -8,6 +8,7 @@ mod inactive;
 mod life_of_a_record;
 mod movement;
 mod recoveries;
+mod vacuum;
 
 /// The tests of one scenario: one for each composition.
 macro_rules! lives {
