@@ -13,7 +13,7 @@ use ringmaster_compat::run::{RunOutput, wait_until};
 use ringmaster_protocol::Pnn;
 
 use crate::PATIENCE;
-use crate::complaints;
+use crate::{complaints, steps};
 
 /// Set to `1`: in compositions of C's daemons alone only node 0 may lead, as where two are ours.
 /// For scenarios that are to run there.
@@ -241,6 +241,19 @@ impl Life {
         }
         complaints::check(self)
     }
+}
+
+/// Waits until the nodes `members`, more or fewer than the cluster began with, are healthy together and
+/// all of them in the map of lmasters.
+///
+/// # Errors
+/// Not in time.
+pub fn join_with(life: &Life, members: &[usize]) -> Result<()> {
+    life.settle(members)?;
+    life.wait("the members in the map of lmasters", || {
+        let right = |node: usize| steps::lmasters(life, node).is_ok_and(|map| map == members);
+        members.iter().all(|node| right(*node)).then_some(())
+    })
 }
 
 /// Node number as the protocol has it.

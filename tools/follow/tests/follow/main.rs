@@ -2,10 +2,12 @@
 //! Many of them run side by side: they mostly wait.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod databases;
 mod deaths;
 mod hangs;
 mod inactive;
 mod life_of_a_record;
+mod members;
 mod movement;
 mod recoveries;
 mod vacuum;
