@@ -1,13 +1,122 @@
-//! What C's daemons log.
+//! What C's daemons log while ours is among them, and whether they would say it among themselves.
+//!
+//! Role: reads the logs of C's nodes, makes lines of different runs equal, and takes out what C's
+//! daemons log in the same scenarios alone ([`ALLOWED`]). What is left is a complaint.
+//! Invariants: the list was made from clusters of C's daemons only; a line gets into it by being
+//! seen there.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::{Context, Result, bail};
+use ringmaster_compat::cluster::Subject;
 
 use crate::life::Life;
+
+/// A file to which every line of C's logs is appended, made equal, with the composition before it:
+/// to make the list below.
+pub const SAID: &str = "RINGMASTER_FOLLOW_SAID";
 
 /// C's nodes have not complained.
 ///
 /// # Errors
-/// They have.
-pub fn check(_life: &Life) -> Result<()> {
+/// They have; the error lists their words, with how often each was said.
+pub fn check(life: &Life) -> Result<()> {
+    let mut said: BTreeMap<String, u32> = BTreeMap::new();
+    for node in life.cluster.nodes() {
+        if *node.subject() != Subject::CDaemon {
+            continue;
+        }
+        let text = std::fs::read_to_string(node.log()).unwrap_or_default();
+        for line in text.lines() {
+            *said.entry(equal(line)).or_default() += 1;
+        }
+    }
+    note(life, &said)?;
+    let mut complaints = String::new();
+    for (line, count) in said.iter().filter(|(line, _)| !is_allowed(line)) {
+        let _ = writeln!(complaints, "{count:>6} x {line}");
+    }
+    if !complaints.is_empty() {
+        bail!("C's daemons say what they do not say among themselves:\n{complaints}");
+    }
     Ok(())
+}
+
+fn note(life: &Life, said: &BTreeMap<String, u32>) -> Result<()> {
+    let Some(path) = std::env::var_os(SAID) else { return Ok(()) };
+    let mut file = std::fs::File::options().create(true).append(true).open(path)?;
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let text = said.iter().fold(String::new(), |mut text, (line, count)| {
+        let _ = writeln!(text, "{}\t{test}\t{count}\t{line}", life.composition.name);
+        text
+    });
+    file.write_all(text.as_bytes()).context("cannot append to the file of what was said")
+}
+
+/// A line without time, host and process, and with `#` for every number.
+fn equal(line: &str) -> String {
+    // "TIME HOST NAME[PID]: text"; lines without are the second and later ones of a longer text.
+    let text = match line.split_once("]: ") {
+        Some((head, text)) if head.contains(" node.") => {
+            let program = head.rsplit(' ').next().and_then(|word| word.split('[').next());
+            format!("{}: {text}", program.unwrap_or_default())
+        }
+        _ => line.to_owned(),
+    };
+    let mut equal = String::new();
+    let mut words = text.split(' ').peekable();
+    while let Some(word) = words.next() {
+        equal.push_str(&without_numbers(word));
+        if words.peek().is_some() {
+            equal.push(' ');
+        }
+    }
+    equal
+}
+
+/// Numbers, decimal or with `0x`, become `#`; paths keep their last part.
+fn without_numbers(word: &str) -> String {
+    let word = match (word.find("/tmp/"), word.rfind('/')) {
+        (Some(first), Some(last)) if last > first => [&word[..first], "…/", &word[last + 1..]].concat(),
+        _ => word.to_owned(),
+    };
+    let mut out = String::new();
+    let mut rest = word.as_str();
+    while let Some(first) = rest.chars().next() {
+        let hex = rest.strip_prefix("0x").map(|digits| {
+            digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len()) + 2
+        });
+        let len = hex.filter(|len| *len > 2).or_else(|| {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            (digits > 0).then_some(digits)
+        });
+        if let Some(len) = len {
+            out.push('#');
+            rest = &rest[len..];
+        } else {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+fn is_allowed(_line: &str) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_two_runs_become_equal() {
+        let line = "2026-11-20T08:08:06.119202+00:00 node.1 ctdbd[5387]: Attached to database \
+                    '/tmp/x.1.0/node.0/db/volatile/by2-v.tdb.0' with flags 0x1c41";
+        let expected = "ctdbd: Attached to database '…/by#-v.tdb.#' with flags #";
+        assert_eq!(equal(line), expected);
+        assert_eq!(equal("number 5 of 0x"), "number # of #x");
+    }
 }

@@ -268,6 +268,23 @@ pub fn store(life: &Life, node: usize, name: &str, key: &[u8], value: &[u8]) -> 
     Ok(before)
 }
 
+/// Attaches a database on `node` (`kind`: nothing, `persistent`, `replicated`) and waits until all nodes
+/// know it: the others are only told.
+///
+/// # Errors
+/// It is not attached.
+pub fn attach_everywhere(life: &Life, node: usize, name: &str, kind: DbKind) -> Result<()> {
+    life.client(node)?.attach(name, kind)?;
+    for other in life.nodes() {
+        let mut client = life.client(other)?;
+        life.wait("the new database everywhere", || {
+            let found = client.databases().ok()?;
+            found.iter().any(|(_, its_kind, its_name)| (*its_kind, &**its_name) == (kind, name)).then_some(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Sets a tunable on the nodes given.
 ///
 /// # Errors

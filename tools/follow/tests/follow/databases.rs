@@ -7,7 +7,7 @@ use ringmaster_compat::run::run_with_input;
 use ringmaster_follow::PATIENCE;
 use ringmaster_follow::life::Life;
 use ringmaster_follow::steps::{
-    catdb, generation, lmasters, local, set_tunable, store, wait_for_flags,
+    attach_everywhere, catdb, generation, lmasters, local, set_tunable, store, wait_for_flags,
 };
 use ringmaster_protocol::node::NodeFlags;
 use std::fmt::Write as _;
@@ -87,9 +87,9 @@ fn backup_wipe_restore(life: &Life) -> Result<()> {
     for number in 0..2_000 {
         let _ = writeln!(changes, "\"key{number}\" \"value{number}\"");
     }
-    for (kind, word) in [("pers", "persistent"), ("repl", "replicated")] {
-        let name = format!("backup-{kind}.tdb");
-        life.ctdb(0, &["attach", &name, word])?;
+    for kind in [DbKind::Persistent, DbKind::Replicated] {
+        let name = format!("backup-{kind:?}.tdb");
+        attach_everywhere(life, 0, &name, kind)?;
         transact(life, 0, &name, &changes)?;
         backup_of(life, &name, 2_000)?;
     }
@@ -120,9 +120,9 @@ fn backup_of(life: &Life, name: &str, count: usize) -> Result<()> {
 /// A node that was away gets what was committed meanwhile; the highest sequence number counts.
 fn newest_copy_wins(life: &Life) -> Result<()> {
     let leader: usize = life.cluster.settle()?.leader.parse()?;
-    for word in ["persistent", "replicated"] {
-        let name = format!("newest-{word}.tdb");
-        life.ctdb(leader, &["attach", &name, word])?;
+    for kind in [DbKind::Persistent, DbKind::Replicated] {
+        let name = format!("newest-{kind:?}.tdb");
+        attach_everywhere(life, leader, &name, kind)?;
         for node in life.others(leader) {
             life.ctdb(node, &["pstore", &name, "key", "before"])?;
             life.ctdb(node, &["pstore", &name, "gone", "x"])?;
@@ -155,7 +155,7 @@ fn newest_copy_wins(life: &Life) -> Result<()> {
 }
 
 fn update_record(life: &Life) -> Result<()> {
-    life.ctdb(0, &["attach", "tool.tdb", "persistent"])?;
+    attach_everywhere(life, 0, "tool.tdb", DbKind::Persistent)?;
     for node in life.nodes() {
         transact(life, node, "tool.tdb", "\"a\" \"1\"\n\"b\" \"2\"\n\"c\" \"3\"\n")?;
         transact(life, node, "tool.tdb", "\"a\" \"1 again\"\n\"b\" \"\"\n\"d\" \"4\"\n")?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use ringmaster_client::DbKind;
 use ringmaster_follow::life::Life;
-use ringmaster_follow::steps::{Usual, generation, lmasters, wait_for_flags};
+use ringmaster_follow::steps::{Usual, attach_everywhere, generation, lmasters, wait_for_flags};
 use ringmaster_protocol::node::NodeFlags;
 
 super::lives!(|config| config, story);
@@ -51,16 +51,7 @@ fn recovery_on_demand(life: &Life, node: usize) -> Result<()> {
 
 fn a_new_database(life: &Life, node: usize) -> Result<()> {
     for kind in [DbKind::Volatile, DbKind::Persistent, DbKind::Replicated] {
-        let name = format!("new{node}{kind:?}.tdb");
-        let mut client = life.client(node)?;
-        client.attach(&name, kind)?;
-        for other in life.others(node) {
-            let mut client = life.client(other)?;
-            life.wait("the new database everywhere", || {
-                let found = client.databases().ok()?;
-                found.iter().any(|(_, k, n)| (*k, n) == (kind, &name)).then_some(())
-            })?;
-        }
+        attach_everywhere(life, node, &format!("new{node}{kind:?}.tdb"), kind)?;
     }
     Ok(())
 }
