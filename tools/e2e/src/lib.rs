@@ -1,16 +1,26 @@
 //! Runs the same end-to-end cases on Debian's daemon and on ours, each on hosts of its own.
 //!
-//! Role: one world per subject (see `ringmaster_xtask::demo`), both at the same time, the cases in
+//! Role: one world per subject (see `ringmaster_xtask::demo`), all at the same time, the cases in
 //! order inside; libtest's lines, so that everybody can count. What is checked is in `tests/`.
+//! - `subject`: whose daemon; `share`: what Samba has beside the demo's configuration
+//! - `torture`: smbtorture's list of tests; `usage`: what a daemon holds; `count`: our own clients
+//!
 //! Invariants
 //! - A case that fails does not stop the later ones; the verdict is the conjunction of all.
 //! - Nothing is left behind: a world goes with its first process.
 #![forbid(unsafe_code)]
 
+pub mod count;
+pub mod random;
+pub mod share;
+pub mod subject;
+pub mod torture;
+pub mod usage;
+
 use std::{
     ffi::OsString,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     thread,
     time::Instant,
@@ -19,29 +29,33 @@ use std::{
 use anyhow::{Context, Result, bail};
 use ringmaster_xtask::demo::{
     self,
-    cluster::{self, Cluster, Daemon},
+    cluster::{self, Cluster},
     host::Host,
     world::{self, World},
 };
 
+pub use subject::Subject;
+
 /// Set to `1` where a skipped test counts as a failed one (CI).
 const REQUIRE_ALL: &str = "RINGMASTER_REQUIRE_ALL";
+/// Set for the long forms.
+const SOAK: &str = "RINGMASTER_SOAK";
 /// First argument of the copy inside; the next one is the subject.
 const INSIDE: &str = "--inside";
+/// Limits the subjects: `--on=ours,c`.
+const ON: &str = "--on=";
 /// What the closing line of the inside begins with.
 const CLOSING: &str = "closing: ";
 
-/// Whose daemon a case runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Debian's.
-    C,
-    /// Ours.
-    Ours,
+/// Something that must succeed.
+pub struct Case {
+    /// The sentence that must stay true.
+    pub name: &'static str,
+    /// Where it runs.
+    pub on: &'static [Subject],
+    /// Runs it.
+    pub run: fn(&Lab) -> Result<()>,
 }
-
-/// A name, and what must succeed.
-pub type Case = (&'static str, fn(&Lab) -> Result<()>);
 
 /// Where a case works: one served node and a client.
 pub struct Lab {
@@ -52,6 +66,20 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Brings hosts, daemon and Samba up; only inside of a world.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn start(subject: Subject) -> Result<Self> {
+        let world = World::prepare(None)?;
+        let lab = Self { subject, cluster: Cluster::make(&world, &subject.daemon()?, 1)? };
+        subject.configure(lab.node())?;
+        share::configure(&lab)?;
+        demo::serve(&lab.cluster)?;
+        subject.verify(lab.node())?;
+        Ok(lab)
+    }
+
     /// The node with the server.
     ///
     /// # Panics
@@ -62,39 +90,27 @@ impl Lab {
     }
 }
 
-impl Subject {
-    const ALL: [Self; 2] = [Self::C, Self::Ours];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::C => "c",
-            Self::Ours => "ours",
-        }
-    }
-
-    fn daemon(self) -> Result<Daemon> {
-        Ok(match self {
-            Self::C => Daemon::C,
-            Self::Ours => Daemon::Ours(own_binaries()?),
-        })
-    }
-}
-
-/// The folder with our binaries: two above this test's, `target/debug/deps`.
-fn own_binaries() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let folder = program.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?;
-    Ok(folder.to_owned())
+/// `short` in CI, `long` in a soak.
+pub fn size<T>(short: T, long: T) -> T {
+    if std::env::var_os(SOAK).is_some() { long } else { short }
 }
 
 /// The test program. Arguments that are no options select cases by a part of their name.
 #[must_use]
 pub fn main(cases: &[Case]) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let done = match args.split_first() {
-        Some((first, rest)) if first == INSIDE => inside(cases, rest),
-        _ => outside(&args),
+    let done = match (args.split_first(), inside_of(&args)) {
+        (_, Err(error)) => Err(error),
+        (_, Ok(Some((subject, rest)))) => inside(cases, subject, rest),
+        (Some((first, rest)), _) if first == count::ARGUMENT => count::run(rest).map(|()| true),
+        _ => outside(cases, &args),
     };
+    exit_code(done)
+}
+
+/// Says what went wrong.
+#[must_use]
+pub fn exit_code(done: Result<bool>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -105,7 +121,31 @@ pub fn main(cases: &[Case]) -> ExitCode {
     }
 }
 
-fn outside(args: &[String]) -> Result<bool> {
+/// What command line and table of cases come to.
+struct Choice<'a> {
+    words: Vec<&'a str>,
+    subjects: Option<Vec<&'a str>>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(args: &'a [String]) -> Self {
+        let words = args.iter().filter(|arg| !arg.starts_with('-')).map(String::as_str).collect();
+        let on = args.iter().find_map(|arg| arg.strip_prefix(ON));
+        Self { words, subjects: on.map(|list| list.split(',').collect()) }
+    }
+
+    fn cases(&self, all: &'a [Case], subject: Subject) -> Vec<&'a Case> {
+        if self.subjects.as_ref().is_some_and(|names| !names.contains(&subject.name())) {
+            return Vec::new();
+        }
+        let named = |case: &Case| {
+            self.words.is_empty() || self.words.iter().any(|word| case.name.contains(word))
+        };
+        all.iter().filter(|case| case.on.contains(&subject) && named(case)).collect()
+    }
+}
+
+fn outside(cases: &[Case], args: &[String]) -> Result<bool> {
     if let Some(reason) = missing() {
         if std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1") {
             bail!("{REQUIRE_ALL} is set, but: {reason}");
@@ -113,25 +153,25 @@ fn outside(args: &[String]) -> Result<bool> {
         println!("skipped: {reason}");
         return Ok(true);
     }
-    let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let choice = Choice::new(args);
+    let subjects: Vec<Subject> = Subject::ALL
+        .iter()
+        .copied()
+        .filter(|subject| !choice.cases(cases, *subject).is_empty())
+        .collect();
+    if subjects.is_empty() {
+        bail!("no case is called like {:?}", choice.words);
+    }
     let start = Instant::now();
-    let verdicts = thread::scope(|scope| {
-        let run = |subject| scope.spawn(move || one_world(subject, args));
-        let running = Subject::ALL.map(|subject| (subject, run(subject)));
-        running.map(|(subject, thread)| match thread.join() {
-            Ok(verdict) => verdict.with_context(|| format!("subject {}", subject.name())),
-            Err(_) => bail!("the thread of subject {} panicked", subject.name()),
-        })
-    });
     let (mut passed, mut failed) = (0, 0);
-    for verdict in verdicts {
+    for (subject, verdict) in in_worlds(&subjects, args, |_, _| false) {
         match verdict {
             Ok((some, others)) => {
                 passed += some;
                 failed += others;
             }
             Err(error) => {
-                println!("{error:#}");
+                println!("subject {}: {error:#}", subject.name());
                 failed += 1;
             }
         }
@@ -142,19 +182,24 @@ fn outside(args: &[String]) -> Result<bool> {
          0 filtered out; finished in {:.2}s",
         start.elapsed().as_secs_f64()
     );
-    if passed == 0 && failed == 0 {
-        bail!("no case is called like {words:?}");
-    }
     Ok(failed == 0)
 }
 
-/// Why the cases cannot run here.
-fn missing() -> Option<String> {
-    let programs =
-        ["/usr/sbin/ctdbd", "/usr/sbin/smbd", "/usr/bin/smbclient", "/usr/bin/smbtorture"];
+/// Why no world with Samba can be made here.
+#[must_use]
+pub fn missing() -> Option<String> {
+    let programs = [
+        "/usr/sbin/ctdbd",
+        "/usr/sbin/smbd",
+        "/usr/sbin/winbindd",
+        "/usr/bin/smbclient",
+        "/usr/bin/smbtorture",
+        share::VFS_MODULE,
+    ];
     if let Some(program) = programs.into_iter().find(|program| !Path::new(program).exists()) {
         return Some(format!(
-            "{program} is missing (Debian: apt-get install ctdb samba smbclient samba-testsuite)"
+            "{program} is missing (Debian: apt-get install ctdb samba samba-testsuite \
+             samba-vfs-modules smbclient winbind)"
         ));
     }
     if let Ok(daemon) = Subject::Ours.daemon()
@@ -165,56 +210,96 @@ fn missing() -> Option<String> {
     world::missing()
 }
 
-/// Runs all cases of one subject, passing on what they print: how many passed and failed.
-fn one_world(subject: Subject, args: &[String]) -> Result<(usize, usize)> {
+/// Runs this program again, once per subject and all at the same time, as `--inside SUBJECT ARGS…`;
+/// gives what each said it closed with (see [`closing`]). Lines that `taken` does not want are
+/// passed on.
+pub fn in_worlds(
+    subjects: &[Subject],
+    args: &[String],
+    taken: impl Fn(Subject, &str) -> bool + Sync,
+) -> Vec<(Subject, Result<(usize, usize)>)> {
+    thread::scope(|scope| {
+        let taken = &taken;
+        let run = |subject| scope.spawn(move || one_world(subject, args, taken));
+        let running: Vec<_> = subjects.iter().map(|subject| (*subject, run(*subject))).collect();
+        let joined = running.into_iter().map(|(subject, thread)| match thread.join() {
+            Ok(verdict) => (subject, verdict),
+            Err(_) => (subject, Err(anyhow::anyhow!("its thread panicked"))),
+        });
+        joined.collect()
+    })
+}
+
+/// One of [`in_worlds`].
+fn one_world(
+    subject: Subject,
+    args: &[String],
+    taken: &(impl Fn(Subject, &str) -> bool + Sync),
+) -> Result<(usize, usize)> {
     let own = [INSIDE.to_owned(), subject.name().to_owned()];
     let mut command = world::again(own.iter().chain(args).map(OsString::from))?;
     let (output, input) = std::io::pipe().context("no pipe")?;
     command.stderr(input.try_clone()?).stdout(input);
-    let reader = thread::spawn(move || {
-        let mut closing = None;
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            match line.strip_prefix(CLOSING) {
-                Some(counts) => closing = Some(counts.to_owned()),
-                None => println!("{:<5}{line}", subject.name()),
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut closing = None;
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                match line.strip_prefix(CLOSING) {
+                    Some(counts) => closing = Some(counts.to_owned()),
+                    None if taken(subject, &line) => {}
+                    None => println!("{:<11}{line}", subject.name()),
+                }
             }
+            closing
+        });
+        let status = world::run(command)?;
+        let Ok(Some(closing)) = reader.join() else {
+            bail!("it ended early: {status}");
+        };
+        let (passed, failed) =
+            closing.split_once(' ').context("the closing line has two numbers")?;
+        Ok((passed.parse()?, failed.parse()?))
+    })
+}
+
+/// The last line of an inside.
+pub fn closing(passed: usize, failed: usize) {
+    println!("{CLOSING}{passed} {failed}");
+}
+
+/// Subject and further arguments of the copy inside; `None` in the copy outside.
+///
+/// # Errors
+/// When there is no such subject.
+pub fn inside_of(args: &[String]) -> Result<Option<(Subject, &[String])>> {
+    match args {
+        [first, name, rest @ ..] if first == INSIDE => {
+            let subject = Subject::named(name).with_context(|| format!("no subject '{name}'"))?;
+            Ok(Some((subject, rest)))
         }
-        closing
-    });
-    let status = world::run(command)?;
-    let Ok(Some(closing)) = reader.join() else {
-        bail!("it ended early: {status}");
-    };
-    let (passed, failed) = closing.split_once(' ').context("the closing line has two numbers")?;
-    Ok((passed.parse()?, failed.parse()?))
+        _ => Ok(None),
+    }
 }
 
 /// The copy inside: brings the host up and runs the cases.
-fn inside(cases: &[Case], args: &[String]) -> Result<bool> {
-    let (name, words) = args.split_first().context("the inside is told its subject")?;
-    let subject = Subject::ALL.into_iter().find(|subject| subject.name() == name);
-    let subject = subject.with_context(|| format!("no subject '{name}'"))?;
-    let words: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let wanted =
-        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let world = World::prepare(None)?;
-    let lab = Lab { subject, cluster: Cluster::make(&world, &subject.daemon()?, 1)? };
-    demo::serve(&lab.cluster)?;
+fn inside(cases: &[Case], subject: Subject, rest: &[String]) -> Result<bool> {
+    let lab = Lab::start(subject)?;
     let (mut passed, mut failed) = (0, 0);
-    for (name, case) in cases.iter().filter(|(name, _)| wanted(name)) {
+    for case in Choice::new(rest).cases(cases, subject) {
         let start = Instant::now();
-        match case(&lab) {
+        match (case.run)(&lab) {
             Ok(()) => {
                 passed += 1;
-                println!("test {name} ... ok ({:.1} s)", start.elapsed().as_secs_f64());
+                println!("test {} ... ok ({:.1} s)", case.name, start.elapsed().as_secs_f64());
             }
             Err(error) => {
                 failed += 1;
-                println!("test {name} ... FAILED\n{error:#}\n{}", cluster::last_words(lab.node()));
+                let words = cluster::last_words(lab.node());
+                println!("test {} ... FAILED\n{error:#}\n{words}", case.name);
             }
         }
     }
-    println!("{CLOSING}{passed} {failed}");
+    closing(passed, failed);
     Ok(failed == 0)
 }
 

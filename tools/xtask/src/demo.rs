@@ -43,7 +43,7 @@ const FILE_SIZE: u64 = 32 << 20;
 /// Where the files of `--keep` lie.
 const KEPT: &str = "target/demo";
 /// What ours needs built.
-const BUILD: &str = "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-ctdb \
+pub(crate) const BUILD: &str = "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-ctdb \
                      -p ringmaster-admin --bins";
 
 #[derive(Debug, PartialEq, Eq)]

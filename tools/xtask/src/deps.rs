@@ -59,7 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-host", &[]),
     ("ringmaster-sim", &["ringmaster-dataplane", "ringmaster-protocol"]),
     ("ringmaster-xtask", &[]),
-    ("ringmaster-e2e", &["ringmaster-xtask"]),
+    ("ringmaster-e2e", &["ringmaster-client", "ringmaster-xtask"]),
 ];
 
 /// Crates that decide and never wait: no runtime, no sockets crate.

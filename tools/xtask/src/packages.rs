@@ -10,8 +10,15 @@ use anyhow::{Context, Result, bail};
 use crate::suite;
 
 /// What the tests of today use, beside [`FOR_DEMO`].
-pub(crate) const FOR_TESTS: &[&str] =
-    &["libtdb1", "procps", "python3-tdb", "samba-testsuite", "tdb-tools"];
+pub(crate) const FOR_TESTS: &[&str] = &[
+    "libtdb1",
+    "procps",
+    "python3-tdb",
+    "samba-testsuite",
+    "samba-vfs-modules",
+    "tdb-tools",
+    "winbind",
+];
 
 /// What `demo` uses: the scripts of Debian's `ctdb`, and Samba with its tools.
 pub(crate) const FOR_DEMO: &[&str] =

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, fs, path::Path, process::Command, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    packages, suite,
+    demo, packages, suite,
     suite::{Outcome, cargo},
 };
 
@@ -128,6 +128,34 @@ const STEPS: &[Step] = &[
         keep: 12,
     },
     Step {
+        name: "smbtorture",
+        about: "269 tests of Samba: what passes on C's daemon passes on ours, as it comes, on 4 shards, on epoll",
+        cargo: "run --release -p ringmaster-e2e --bin smbtorture-list",
+        env: &[],
+        keep: 24,
+    },
+    Step {
+        name: "smbd-kills",
+        about: "500 servers and 20 daemons killed at work, C's daemon and ours: nothing leaks, hangs or is lost",
+        cargo: "test --release -p ringmaster-e2e --test samba -- killed",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 60,
+    },
+    Step {
+        name: "big-file",
+        about: "a file of 2 GiB through SMB and back, equal checksums (CI: 1 GiB)",
+        cargo: "test --release -p ringmaster-e2e --test samba -- large_file",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 12,
+    },
+    Step {
+        name: "sessions",
+        about: "400 sessions of smbclient at the same time, all with one file open (CI: 200)",
+        cargo: "test --release -p ringmaster-e2e --test samba -- sessions_at_once",
+        env: &[("RINGMASTER_SOAK", "1")],
+        keep: 12,
+    },
+    Step {
         name: "address-sanitizer",
         about: "the files that map and lock, under AddressSanitizer (nightly)",
         cargo: "+nightly test --target x86_64-unknown-linux-gnu -p ringmaster-storage --lib --target-dir target/asan",
@@ -164,6 +192,10 @@ const STARTS: &[(&str, &str)] = &[
     ("many-clients", OUR_DAEMON),
     ("idle", OUR_DAEMON),
     ("node-bench", OUR_DAEMON),
+    ("smbtorture", demo::BUILD),
+    ("smbd-kills", demo::BUILD),
+    ("big-file", demo::BUILD),
+    ("sessions", demo::BUILD),
 ];
 
 const OUR_DAEMON: &str =
@@ -181,7 +213,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
             bail!("no step '{name}'; `cargo xtask soak --list` names them");
         }
     }
-    if let Some(reason) = packages::ensure(packages::FOR_TESTS)? {
+    if let Some(reason) = packages::ensure(&[packages::FOR_TESTS, packages::FOR_DEMO].concat())? {
         bail!("soak compares with the C implementation: {reason}");
     }
     // Fresh for every soak, and printed: a finding can be repeated.

@@ -89,9 +89,28 @@ pub fn wait_ready(cluster: &Cluster, node: &Host) -> Result<()> {
 /// The command of one session: `smbclient` from the client's host, with commands separated by `;`.
 #[must_use]
 pub fn client(cluster: &Cluster, node: &Host, limit_s: u32, work: &str) -> std::process::Command {
-    let share = format!("//{}/{SHARE}", node.address());
+    let mut command = interactive(cluster, node, limit_s);
+    command.args(["-c", work]);
+    command
+}
+
+/// The command of a session that reads its commands, line by line, from its standard input.
+#[must_use]
+pub fn interactive(cluster: &Cluster, node: &Host, limit_s: u32) -> std::process::Command {
+    on_share(cluster, node, limit_s, SHARE)
+}
+
+/// The same on another share.
+#[must_use]
+pub fn on_share(
+    cluster: &Cluster,
+    node: &Host,
+    limit_s: u32,
+    share: &str,
+) -> std::process::Command {
+    let share = format!("//{}/{share}", node.address());
     let mut command = cluster.client.command(limit_s, "smbclient");
-    command.args([&share, "-U", &format!("{USER}%{PASSWORD}"), "-c", work]);
+    command.args([&share, "-U", &format!("{USER}%{PASSWORD}")]);
     command
 }
 
@@ -110,7 +129,7 @@ pub fn session(cluster: &Cluster, node: &Host, limit_s: u32, work: &str) -> Resu
 /// When it cannot be read.
 pub fn checksum(file: &Path) -> Result<String> {
     let what = format!("sha256sum {}", file.display());
-    let printed = wait::success(&what, wait::limited(60, "sha256sum").arg(file))?;
+    let printed = wait::success(&what, wait::limited(300, "sha256sum").arg(file))?;
     printed.split_whitespace().next().map(str::to_owned).context("sha256sum printed nothing")
 }
 
