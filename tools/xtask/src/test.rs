@@ -34,8 +34,12 @@ const SUITES: &[Suite] = &[
         crates: &["ringmaster-client", "ringmaster-ctdb", "ringmaster-admin", "ringmaster-xtask"],
     },
     Suite { name: "compat", crates: &["ringmaster-compat"] },
+    Suite { name: "follow", crates: &["ringmaster-follow"] },
     Suite { name: "samba", crates: &["ringmaster-e2e"] },
 ];
+
+/// Clusters of the suite `follow` that live side by side.
+const FOLLOW_CLUSTERS: &str = "6";
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     for name in args {
@@ -65,6 +69,10 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         for name in suite.crates {
             command.args(["-p", name]);
         }
+        if suite.name == "follow" {
+            // Clusters that mostly wait.
+            command.env("RUST_TEST_THREADS", FOLLOW_CLUSTERS);
+        }
         require_all(&mut command, missing.is_none());
         report.step(suite.name, &mut command);
     }
@@ -75,7 +83,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     }
     if args.is_empty() {
         // Every benchmark runs once, small, so that none rots; nobody judges its speed here.
-        report.step("bench smoke", &mut cargo("test -p ringmaster-bench --benches --bins"));
+        report.step("bench smoke", &mut cargo("test -p ringmaster-bench --all-targets"));
     }
     Ok(report.close())
 }
