@@ -12,14 +12,11 @@ use anyhow::{Context, Result};
 use ringmaster_compat::cluster::Passed;
 use ringmaster_protocol::control::ControlOpcode;
 use ringmaster_protocol::record::{RecBuffer, RecordFlags, RecordHeader};
-use ringmaster_protocol::{DbId, Decode, Destination, Packet, RequestHeader, Reqid};
+use ringmaster_protocol::{DbId, Decode, Destination, Packet, Reqid, RequestHeader};
 
 /// Controls about records.
-const CONTROLS: [ControlOpcode; 3] = [
-    ControlOpcode::VACUUM_FETCH,
-    ControlOpcode::TRY_DELETE_RECORDS,
-    ControlOpcode::UPDATE_RECORD,
-];
+const CONTROLS: [ControlOpcode; 3] =
+    [ControlOpcode::VACUUM_FETCH, ControlOpcode::TRY_DELETE_RECORDS, ControlOpcode::UPDATE_RECORD];
 
 /// The record, and what its nodes are called.
 #[derive(Clone, Debug)]
@@ -104,12 +101,14 @@ impl Reader<'_> {
             }
             Packet::ReqDmaster(record) if (record.db, record.key) == (db, key) => {
                 let to = record.new_dmaster().map_or('?', |pnn| names[pnn.get() as usize]);
-                let (q, rsn, flags) = (self.number(reqid), record.rsn.0, flags(record.record_flags));
+                let (q, rsn, flags) =
+                    (self.number(reqid), record.rsn.0, flags(record.record_flags));
                 let data = value(record.data);
                 Some(format!("REQ_DMASTER {q} to {to}, rsn {rsn}, {data}, flags {flags}"))
             }
             Packet::ReplyDmaster(record) if (record.db, record.key) == (db, key) => {
-                let (q, rsn, flags) = (self.number(reqid), record.rsn.0, flags(record.record_flags));
+                let (q, rsn, flags) =
+                    (self.number(reqid), record.rsn.0, flags(record.record_flags));
                 Some(format!("REPLY_DMASTER {q}, rsn {rsn}, {}, flags {flags}", value(record.data)))
             }
             Packet::ReplyCall(reply) if self.reqids.contains(&reqid) => {

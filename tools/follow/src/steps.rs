@@ -279,7 +279,10 @@ pub fn attach_everywhere(life: &Life, node: usize, name: &str, kind: DbKind) -> 
         let mut client = life.client(other)?;
         life.wait("the new database everywhere", || {
             let found = client.databases().ok()?;
-            found.iter().any(|(_, its_kind, its_name)| (*its_kind, &**its_name) == (kind, name)).then_some(())
+            found
+                .iter()
+                .any(|(_, its_kind, its_name)| (*its_kind, &**its_name) == (kind, name))
+                .then_some(())
         })?;
     }
     Ok(())

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ringmaster-control",
             "ringmaster-protocol",
             "ringmaster-storage",
+            "ringmaster-transport",
         ],
     ),
     (
@@ -57,7 +58,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
     ("ringmaster-host", &[]),
-    ("ringmaster-sim", &["ringmaster-dataplane", "ringmaster-protocol"]),
+    ("ringmaster-sim", &["ringmaster-control", "ringmaster-dataplane", "ringmaster-protocol"]),
     ("ringmaster-xtask", &[]),
     ("ringmaster-e2e", &["ringmaster-client", "ringmaster-xtask"]),
 ];

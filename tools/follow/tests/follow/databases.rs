@@ -36,7 +36,8 @@ fn recover(life: &Life, node: usize) -> Result<()> {
 fn transact(life: &Life, node: usize, name: &str, changes: &str) -> Result<()> {
     let (reader, mut writer) = std::io::pipe()?;
     let text = changes.to_owned();
-    let feeder = std::thread::spawn(move || std::io::Write::write_all(&mut writer, text.as_bytes()));
+    let feeder =
+        std::thread::spawn(move || std::io::Write::write_all(&mut writer, text.as_bytes()));
     let mut command = life.node(node).command("/usr/bin/ctdb");
     command.args(["-T", "60", "ptrans", name]);
     let output = run_with_input(&mut command, reader.into(), PATIENCE)?;
@@ -174,7 +175,8 @@ fn detached(life: &Life) -> Result<()> {
     for node in life.nodes() {
         let name = format!("detached{node}.tdb");
         store(life, node, &name, b"key", b"value")?;
-        let known = |at: usize| -> Result<bool> { Ok(life.ctdb(at, &["getdbmap"])?.contains(&name)) };
+        let known =
+            |at: usize| -> Result<bool> { Ok(life.ctdb(at, &["getdbmap"])?.contains(&name)) };
         let refused = life.node(node).tool(&["detach", &name])?;
         ensure!(!refused.success(), "detached while clients may attach");
         set_tunable(life, &life.nodes(), "AllowClientDBAttach", 0)?;

@@ -13,10 +13,7 @@ use ringmaster_follow::steps::{key_at, lmasters};
 use ringmaster_protocol::control::kinds;
 use ringmaster_protocol::database::DbVacuum;
 
-super::lives!(
-    |config| config.network(Network::Relay).tunable("VacuumInterval", 100_000),
-    story
-);
+super::lives!(|config| config.network(Network::Relay).tunable("VacuumInterval", 100_000), story);
 
 /// A: reads and deletes. L: location master. D: has the record first. Nodes of each part.
 type Cast = [usize; 3];
@@ -142,9 +139,7 @@ impl<'l> Stage<'l> {
             self.vacuum(l)?;
             return self.expect(steps[1], &[CALL, moved], taken);
         }
-        self.life.wait("the records of a step", || {
-            (self.stored().ok()? == taken).then_some(())
-        })?;
+        self.life.wait("the records of a step", || (self.stored().ok()? == taken).then_some(()))?;
         let mut said = self.packets()?;
         let answer = said.iter().position(|line| line == ANSWER);
         let answer = answer.with_context(|| format!("no answer in {said:#?}"))?;
@@ -263,7 +258,8 @@ fn readonly(stage: &mut Stage<'_>) -> Result<()> {
     let stored = stage.stored()?;
     let expected = ["{8,L,m} v1", "{10,L,m} v2", "{5,A,m} v1"];
     let asked = said.first().is_some_and(|line| line == "L>A REQ_CALL q1 of L, flags 1, hop 0");
-    let moved = said.last().is_some_and(|line| line == "A>L REQ_DMASTER q1 to L, rsn 8, v1, flags m");
+    let moved =
+        said.last().is_some_and(|line| line == "A>L REQ_DMASTER q1 to L, rsn 8, v1, flags m");
     // Both copies are called back at the same time.
     let mut middle: Vec<_> = said.drain(..).filter(|line| line.contains("UPDATE_RECORD")).collect();
     middle.sort();

@@ -1,16 +1,14 @@
 //! Deleted records vanish from every node's file, and none comes back.
 
 use anyhow::{Context, Result, ensure};
-use ringmaster_client::{Client, Database, DbKind};
 use ringmaster_client::client::ControlOptions;
+use ringmaster_client::{Client, Database, DbKind};
 use ringmaster_follow::PATIENCE;
 use ringmaster_follow::life::Life;
 use ringmaster_follow::load::Load;
 use ringmaster_follow::load::counters::Counters;
 use ringmaster_follow::load::toggles::Toggles;
-use ringmaster_follow::steps::{
-    catdb, generation, key_at, lmasters, set_tunable, wait_for_flags,
-};
+use ringmaster_follow::steps::{catdb, generation, key_at, lmasters, set_tunable, wait_for_flags};
 use ringmaster_protocol::control::kinds;
 use ringmaster_protocol::database::DbVacuum;
 use ringmaster_protocol::node::NodeFlags;
