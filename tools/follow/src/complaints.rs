@@ -1,8 +1,8 @@
 //! What C's daemons log while ours is among them, and whether they would say it among themselves.
 //!
 //! Role: reads the logs of C's nodes, makes lines of different runs equal, keeps those with a word of
-//! [`WORDS`], and takes out what C's daemons log in the same scenarios alone ([`AMONG_THEMSELVES`])
-//! or of any node that dies ([`OF_THE_DEAD`]). What is left is a complaint.
+//! `WORDS`, and takes out what C's daemons log in the same scenarios alone (`AMONG_THEMSELVES`)
+//! or of any node that dies (`OF_THE_DEAD`). What is left is a complaint.
 //! Invariants: the list was made from clusters of C's daemons only; a line gets into it by being
 //! seen there.
 
