@@ -170,6 +170,12 @@ fn a_follower_answers_another_node_as_c_does() {
         let arguments = ["attach", name, kind];
         let used = if kind.is_empty() { &arguments[..2] } else { &arguments[..] };
         cluster.node(LEADER).tool_ok(used).unwrap();
+        // Other nodes hear of it by a broadcast that nobody answers.
+        let path = ControlRequest::GetDbPath(DbId::from_name(name));
+        wait_until("both nodes have the database", PATIENCE, || {
+            ASKED.iter().all(|node| client.ask(*node, &path).0.0 == 0).then_some(())
+        })
+        .expect("the attach reaches them");
     }
     let everything = questions();
     let mut differences = compare(&mut client, "in service", &everything);
