@@ -34,12 +34,8 @@ const SUITES: &[Suite] = &[
         crates: &["ringmaster-client", "ringmaster-ctdb", "ringmaster-admin", "ringmaster-xtask"],
     },
     Suite { name: "compat", crates: &["ringmaster-compat"] },
-    Suite { name: "follow", crates: &["ringmaster-follow"] },
     Suite { name: "samba", crates: &["ringmaster-e2e"] },
 ];
-
-/// Clusters of the suite `follow` that live side by side.
-const FOLLOW_CLUSTERS: &str = "6";
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     for name in args {
@@ -68,10 +64,6 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         let mut command = cargo("test --no-fail-fast");
         for name in suite.crates {
             command.args(["-p", name]);
-        }
-        if suite.name == "follow" {
-            // Clusters that mostly wait.
-            command.env("RUST_TEST_THREADS", FOLLOW_CLUSTERS);
         }
         require_all(&mut command, missing.is_none());
         report.step(suite.name, &mut command);
