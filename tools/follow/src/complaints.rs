@@ -117,7 +117,7 @@ const WORDS: &[&str] = &[
     "unexpected",
     "error",
     "fail",
-    "unable",
+    "unable ",
     "cannot",
     "dmaster",
     "inconsisten",
