@@ -166,6 +166,9 @@ impl RecordEngine {
     pub fn set_commit_active(&mut self, id: DbId, active: bool) {
         if let Some(db) = self.databases.get_mut(&id) {
             db.commit_active = active;
+            if !active {
+                self.injected.extend(db.committing.drain(..));
+            }
         }
     }
 
@@ -272,6 +275,8 @@ impl RecordEngine {
         let Some(db) = self.databases.get_mut(&id) else { return };
         let generation = db.generation;
         self.injected.extend(db.frozen.drain(..));
+        // What a change of an earlier epoch has held back is sent again by its senders.
+        db.dmaster_changes.retain(|_, change| change.generation == generation);
         db.fetches.forget();
         self.forget_calls(|call| call.db == id && call.asker == Asker::Vacuum);
         let mut resent = Vec::new();

@@ -23,6 +23,9 @@ pub(super) struct Wanted {
     pub(super) callid: CallId,
 }
 
+/// Of every hundred hops the last few are told, as in C.
+const HOPS_BEFORE_COMPLAINT: u32 = 95;
+
 /// As many calls are under way as can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -229,8 +232,12 @@ impl RecordEngine {
             self.complete(cx, reqid, 0);
             return Ok(());
         }
-        if self.databases.get(&call.db).is_some_and(|db| db.commit_active) {
-            return Ok(()); // the requester asks again after the recovery; as in C
+        if let Some(db) = self.databases.get_mut(&call.db)
+            && db.commit_active
+        {
+            // C drops it; without a recovery its caller then waits for ever.
+            db.committing.push_back(park(origin, call));
+            return Ok(());
         }
         self.hand_over(cx, call.db, call.key, node, reqid, header, value)
     }
@@ -247,6 +254,9 @@ impl RecordEngine {
         let lmaster = self.lmaster(call.key);
         let to = if lmaster == self.pnn { dmaster.pnn() } else { Some(lmaster) };
         let forwarded = ReqCall { hopcount: call.hopcount.saturating_add(1), ..*call };
+        if forwarded.hopcount % 100 > HOPS_BEFORE_COMPLAINT {
+            cx.out.high_hop_count(call.db, call.key, forwarded.hopcount);
+        }
         if let Some(to) = to {
             self.send(cx, to, node, reqid, call.db, &Packet::ReqCall(forwarded));
         }

@@ -63,6 +63,10 @@ pub trait Output {
     /// The answer to [`RecordEngine::update_copy`](super::RecordEngine::update_copy).
     fn updated(&mut self, token: UpdateToken, status: i32);
 
+    /// A call has been forwarded so often that somebody should know: the record moves faster than
+    /// calls for it, or two nodes send each other what neither has.
+    fn high_hop_count(&mut self, db: DbId, key: &[u8], hopcount: u32);
+
     /// The record protocol has been violated in a way that only a recovery repairs.
     fn force_recovery(&mut self, reason: &'static str);
 }

@@ -65,6 +65,8 @@ pub(super) struct Database {
     pub(super) flags: DbFlags,
     pub(super) generation: Generation,
     pub(super) commit_active: bool,
+    /// Calls of other nodes that wait for the end of the commit.
+    pub(super) committing: VecDeque<Parked>,
     /// Packets that wait for their chain, by key.
     pub(super) waiting: Queues<usize>,
     /// Wait for the thaw.
@@ -88,6 +90,7 @@ impl Database {
             flags,
             generation,
             commit_active: false,
+            committing: VecDeque::new(),
             waiting: BTreeMap::new(),
             frozen: VecDeque::new(),
             deferred_fetches: BTreeMap::new(),
@@ -130,6 +133,7 @@ impl Database {
     pub(super) fn backlog(&self) -> usize {
         let pinned = self.sticky.values().filter_map(|sticky| sticky.pinned.as_ref());
         self.frozen.len()
+            + self.committing.len()
             + self.deferred_fetches.values().map(|queue| queue.waiting.len()).sum::<usize>()
             + self.dmaster_changes.values().map(|change| change.waiting.len()).sum::<usize>()
             + self.revokes.values().map(|revoke| revoke.waiting.len()).sum::<usize>()

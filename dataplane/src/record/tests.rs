@@ -1,6 +1,7 @@
 //! Several engines with a network between them that keeps order per pair of nodes, as TCP does.
 
 mod calls;
+mod hops;
 mod increments;
 mod lease;
 mod readonly;
@@ -37,6 +38,7 @@ struct Recorder {
     waits: Vec<(Vec<u8>, Ticket)>,
     updates: Vec<(Pnn, ControlToken, Vec<u8>)>,
     updated: Vec<(UpdateToken, i32)>,
+    high_hop_counts: Vec<u32>,
     recoveries: Vec<&'static str>,
 }
 
@@ -79,6 +81,9 @@ impl Output for Recorder {
     }
     fn updated(&mut self, token: UpdateToken, status: i32) {
         self.updated.push((token, status));
+    }
+    fn high_hop_count(&mut self, _: DbId, _: &[u8], hopcount: u32) {
+        self.high_hop_counts.push(hopcount);
     }
     fn force_recovery(&mut self, reason: &'static str) {
         self.recoveries.push(reason);

@@ -156,6 +156,11 @@ impl Output for Sink<'_> {
         self.io.updated.push((token, status));
     }
 
+    fn high_hop_count(&mut self, db: DbId, key: &[u8], hopcount: u32) {
+        let hash = ringmaster_protocol::hash::jenkins(key);
+        tracing::warn!(%db, key = format_args!("0x{hash:08x}"), hopcount, "High hopcount");
+    }
+
     fn force_recovery(&mut self, reason: &'static str) {
         self.io.control.send_reply(FromShard::ForceRecovery { reason });
     }

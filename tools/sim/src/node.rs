@@ -53,6 +53,8 @@ pub(crate) struct Recorder {
     pub(crate) waits: Vec<(Vec<u8>, Ticket)>,
     pub(crate) updates: Vec<(usize, ControlToken, Vec<u8>)>,
     pub(crate) updated: Vec<(UpdateToken, i32)>,
+    /// Of the call that has been forwarded most.
+    pub(crate) hops: u32,
     pub(crate) recoveries: Vec<&'static str>,
 }
 
@@ -84,6 +86,10 @@ impl Output for Recorder {
 
     fn updated(&mut self, token: UpdateToken, status: i32) {
         self.updated.push((token, status));
+    }
+
+    fn high_hop_count(&mut self, _: DbId, _: &[u8], hopcount: u32) {
+        self.hops = self.hops.max(hopcount);
     }
 
     fn force_recovery(&mut self, reason: &'static str) {

@@ -242,6 +242,9 @@ fn a_pushed_record_is_stored_and_marked_as_having_moved() {
     let record = subject.handle.fetch_record(b"k", &mut value).unwrap().unwrap();
     assert_eq!((record.header.rsn, record.data), (Rsn(6), &b"v6"[..]));
     assert!(record.header.flags.contains(RecordFlags::MIGRATED_WITH_DATA));
+    put(&mut subject.handle, b"k", 8, 0, b"newer");
+    subject.done(Job::PushRecord(batch(&[(b"k", 7, 1, b"late")])));
+    assert_eq!(subject.get(b"k"), Some((8, 0, b"newer".to_vec())), "it has moved here since");
     let broken = Job::PushRecord(vec![1, 2, 3]);
     assert!(matches!(subject.run(broken).1, Outcome::Failed(_)));
 }

@@ -58,8 +58,13 @@ impl Bench {
         }
     }
 
-    /// Stores a record that its writer has pushed to all nodes; durable when this returns.
+    /// Stores a record that its writer has pushed to all nodes; durable when this returns. One that has
+    /// moved on since is newer here: then the push changes nothing (C stores whatever comes).
     pub(super) fn push_record(&mut self, buffer: &[u8]) -> Result<(), String> {
+        if self.frozen {
+            return Err("a frozen database takes no pushed records".into());
+        }
+        let mut value = Vec::new();
         let buffer =
             RecBuffer::from_bytes(buffer).map_err(|error| format!("malformed push: {error}"))?;
         let failed = |error| format!("cannot store a pushed record: {error}");
@@ -68,7 +73,10 @@ impl Bench {
                 record.split_header().ok_or("a pushed record is shorter than its header")?;
             header.flags = header.flags | RecordFlags::MIGRATED_WITH_DATA;
             let mut locked = self.handle.lock_key(record.key, LockKind::Write).map_err(failed)?;
-            let _done = locked.store_record(record.key, header, data).map_err(failed)?;
+            let known = locked.fetch_record(record.key, &mut value).map_err(failed)?;
+            if known.is_none_or(|known| known.header.rsn <= header.rsn) {
+                let _done = locked.store_record(record.key, header, data).map_err(failed)?;
+            }
             locked.unlock().map_err(failed)?;
         }
         let synced = self.handle.database().store().file().sync_data();

@@ -88,3 +88,27 @@ fn a_new_lmaster_invents_nothing_before_the_records_of_its_recovery_have_come() 
     assert_eq!(cluster.replies(1), [(2, 0, vec![])]);
     assert!(cluster.write(1, &key, b"more"));
 }
+
+/// A dmaster packet that waits for its chain over a recovery is dropped; so is what waits behind it.
+#[test]
+fn nothing_is_left_of_a_change_of_dmaster_that_a_recovery_has_overtaken() {
+    let mut cluster = Cluster::new(3, DbFlags::NONE);
+    let key = key_of(1, 3);
+    cluster.migrate(2, 1, &key);
+    cluster.settle();
+    cluster.migrate(0, 2, &key);
+    assert!(cluster.deliver(0, 1) && cluster.deliver(1, 2));
+    assert!(cluster.nodes[1].store.hold(DB, &key));
+    assert!(cluster.deliver(2, 1), "the record comes by its lmaster");
+    cluster.migrate(2, 3, &key);
+    assert!(cluster.deliver(2, 1), "a call for it waits there");
+    let (_, ticket) = cluster.nodes[1].out.waits.pop().expect("the packet waits for its chain");
+    cluster.nodes[1].store.set_frozen(DB, true);
+    cluster.nodes[1].engine.frozen(DB, &[ticket]);
+    cluster.nodes[1].store.let_go(DB, &key);
+    cluster.new_generation(Generation(101));
+    cluster.nodes[1].store.set_frozen(DB, false);
+    cluster.nodes[1].engine.thawed(DB);
+    cluster.turn(1);
+    assert_eq!(cluster.nodes[1].engine.backlog(), 0);
+}
