@@ -348,11 +348,13 @@ fn processes_killed_anywhere_leave_a_file_that_libtdb_accepts() {
         let worker = || Locker::start_as("churn_worker", &path, hash_size, flags);
         let (mut random, mut kills) = (Random(9), 0);
         let end = Instant::now() + Duration::from_millis(1500);
+        // On a machine so busy that hardly a process starts in that time: a few all the same.
+        const KILLS_MIN: u32 = 6;
         let mut workers = [worker(), worker()];
         for worker in &mut workers {
             worker.send(&random.below(1 << 30).to_string());
         }
-        while Instant::now() < end {
+        while Instant::now() < end || kills < KILLS_MIN {
             std::thread::sleep(Duration::from_micros(random.below(20_000).into()));
             let victim = &mut workers[random.below(2) as usize];
             assert!(victim.try_wait().is_none(), "a worker has ended by itself");
@@ -373,6 +375,5 @@ fn processes_killed_anywhere_leave_a_file_that_libtdb_accepts() {
         };
         let visited = handle.for_each(whole).unwrap();
         println!("{kills} kills, {visited} of {CHURNED} keys there");
-        assert!(kills > 5);
     }
 }
