@@ -157,10 +157,16 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "address-sanitizer",
-        about: "the files that map and lock, under AddressSanitizer (nightly)",
-        cargo: "+nightly test --target x86_64-unknown-linux-gnu -p ringmaster-storage --lib --target-dir target/asan",
-        env: &[("RUSTFLAGS", "-Zsanitizer=address")],
-        keep: 6,
+        about: "storage's tests under AddressSanitizer: the files that map and lock, beside libtdb",
+        cargo: "test --target x86_64-unknown-linux-gnu -p ringmaster-storage --lib --tests --target-dir target/asan --no-fail-fast -q",
+        // The toolchain of the project carries the sanitizer's runtime; only the flag is not stable.
+        // Leaks: the tests forget guards on purpose, to die with a lock held. SIGBUS: one test's point.
+        env: &[
+            ("RUSTC_BOOTSTRAP", "1"),
+            ("RUSTFLAGS", "-Zsanitizer=address"),
+            ("ASAN_OPTIONS", "detect_leaks=0:handle_sigbus=0"),
+        ],
+        keep: 100,
     },
     Step {
         name: "miri",
@@ -179,11 +185,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Tools that a step needs and that may be missing: such a step is reported as skipped.
-const NEEDS: &[(&str, &str)] = &[
-    ("miri", "+nightly miri --version"),
-    ("deny", "deny --version"),
-    ("address-sanitizer", "+nightly --version"),
-];
+const NEEDS: &[(&str, &str)] = &[("miri", "+nightly miri --version"), ("deny", "deny --version")];
 
 /// Programs that a step starts and that its own command does not build.
 const STARTS: &[(&str, &str)] = &[
