@@ -44,6 +44,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::nodes::Outstanding;
 use crate::{
+    alarm::Alarm,
     children::Children,
     service_manager::ServiceManager,
     shards::Shards,
@@ -178,6 +179,7 @@ impl Driver {
         // An eventfd, not a pipe; waiting for it and reading it are the same.
         let bell = inbox.wake_fd().try_clone_to_owned()?;
         let bell = tokio::net::unix::pipe::Receiver::from_owned_fd_unchecked(bell)?;
+        let mut alarm = Alarm::new()?;
         self.event(start);
         let mut woken = self.started.elapsed();
         loop {
@@ -218,7 +220,7 @@ impl Driver {
                         self.report(report);
                     }
                 }
-                () = tokio::time::sleep(pause) => {}
+                rung = alarm.until(now, now + pause) => rung?,
             }
             woken = self.started.elapsed();
             warn_of(Supervision::slept(pause, woken.saturating_sub(now)));

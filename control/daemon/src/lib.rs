@@ -3,6 +3,7 @@
 //! Role: everything that control (pure) asks for is done here: shards, database workers, children,
 //! sockets, files. If logic collects here, it belongs one level down.
 
+mod alarm;
 mod children;
 mod driver;
 mod health;

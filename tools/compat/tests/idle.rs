@@ -16,8 +16,8 @@ use ringmaster_compat::vitals::{self, Status};
 const SHARE_MAX: f64 = 0.001;
 
 /// Wake-ups of all threads of the daemon in a second: the control thread looks after the cluster,
-/// tells that it leads and takes the statistics once a second each (C: 17 in two processes).
-const WAKE_UPS_MAX: f64 = 12.0;
+/// tells that it leads and takes the statistics once a second each (C: 17 to 25 in two processes).
+const WAKE_UPS_MAX: f64 = 8.0;
 
 /// Short runs are not judged by processor time, which is counted in hundredths of a second.
 const JUDGED_FROM: Duration = Duration::from_secs(120);
