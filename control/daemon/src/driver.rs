@@ -12,6 +12,7 @@
 mod data;
 mod nodes;
 mod requests;
+mod traverses;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -42,7 +43,7 @@ use ringmaster_dataplane::{
 use ringmaster_protocol::{DbId, Generation, Pnn, Reqid};
 use tokio::sync::mpsc;
 
-pub(crate) use self::nodes::Outstanding;
+pub(crate) use self::{nodes::Outstanding, traverses::Traverses};
 use crate::{
     alarm::Alarm,
     children::Children,
@@ -139,6 +140,7 @@ pub(crate) struct Driver {
     pub(crate) alive: Duration,
     /// Freezes under way, by job: reports that they take long, until they end.
     pub(crate) slow_locks: HashMap<u64, tokio::task::JoinHandle<()>>,
+    pub(crate) traverses: Traverses,
     /// Actions of the plane that have not been carried out yet.
     pub(crate) actions: VecDeque<Action<Ask, Tell>>,
     pub(crate) exit: Option<i32>,
@@ -157,6 +159,8 @@ pub(crate) struct Attached {
 pub(crate) enum Job {
     /// Its outcome is the ask's.
     Ask(Token),
+    /// A traverse.
+    Traverse(Token),
     /// A crashed commit is undone: then the shards.
     Recover(DbId),
     /// The worker counts changes: then the shards.
@@ -277,7 +281,10 @@ impl Driver {
             Action::Ask(token, ask) => self.ask(token, ask),
             Action::Tell(tell) => self.tell(tell),
             // Outcomes of what nobody waits for are dropped by the plane.
-            Action::Forget(token) => self.children.forget(token),
+            Action::Forget(token) => {
+                self.stop_traverse(token);
+                self.children.forget(token);
+            }
         }
     }
 

@@ -56,7 +56,7 @@ use tokio::sync::mpsc;
 use self::{configuration::Configuration, streams::Starter};
 use crate::{
     children::{Children, Eventd, read_nodes},
-    driver::{Driver, Outstanding, REPORTS_MAX, Report},
+    driver::{Driver, Outstanding, REPORTS_MAX, Report, Traverses},
     options::{self, HELP, Run, USAGE},
     service_manager::ServiceManager,
     shards::Shards,
@@ -293,6 +293,7 @@ async fn start_and_serve(
         supervision: Supervision::new(1 + u32::from(shard_count(&native)), threshold),
         alive: Duration::ZERO,
         slow_locks: std::collections::HashMap::new(),
+        traverses: Traverses::default(),
         actions: std::collections::VecDeque::new(),
         exit: None,
     };

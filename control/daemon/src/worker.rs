@@ -14,6 +14,7 @@
 //! `ctdb_recover.c`, `ctdb_update_record.c`.
 
 mod recovery;
+pub mod traverse;
 mod update;
 mod vacuum;
 
@@ -109,15 +110,6 @@ pub enum Job {
     EnableSeqnum,
     /// Full check.
     Check,
-    /// Send all records of a traverse.
-    Traverse {
-        /// Traverse id at the origin.
-        reqid: u32,
-        /// Origin.
-        to: Pnn,
-        /// Empty records too.
-        with_empty: bool,
-    },
 }
 
 /// What a worker sends on the way.
@@ -353,9 +345,6 @@ impl Bench {
             }
             Job::Check => {
                 done(self.handle.check(|_, _| true).map(drop).map_err(|error| error.to_string()))
-            }
-            Job::Traverse { reqid, to, with_empty } => {
-                count(self.traverse(reqid, to, with_empty, &mut send))
             }
         }
     }

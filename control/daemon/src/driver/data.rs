@@ -98,6 +98,9 @@ impl Driver {
             }
             DataAsk::ResetStatistics => self.order_done(token, || Order::ResetStatistics),
             DataAsk::Register(registration) => self.register(token, registration),
+            DataAsk::Traverse { db, reqid, to, with_empty } => {
+                self.traverse(token, db, worker::traverse::Wanted { reqid, to, with_empty });
+            }
             DataAsk::RecordHealth(db, reason) => self.record_health(token, db, reason),
             DataAsk::Publish => self.publish(token),
             work => self.work(token, work),
@@ -127,9 +130,6 @@ impl Driver {
             DataAsk::TdbSeqnum(db) => (db, worker::Job::TdbSeqnum),
             DataAsk::BumpTdbSeqnum(db) => (db, worker::Job::BumpTdbSeqnum),
             DataAsk::Check(db) => (db, worker::Job::Check),
-            DataAsk::Traverse { db, reqid, to, with_empty } => {
-                (db, worker::Job::Traverse { reqid, to, with_empty })
-            }
             other => {
                 let why = format!("{other:?} is not carried out by this daemon");
                 return self.outcome(token, Outcome::Failed(why));
@@ -193,12 +193,7 @@ impl Driver {
         let mutexes = self.settings.tdb_mutexes && ringmaster_storage::mutex::supported().is_ok();
         let facts = Facts { id, flags, pnn: self.pnn(), lmasters };
         let options = kind.open_options(hash_size, mutexes);
-        match Worker::start(
-            facts,
-            path.clone(),
-            options,
-            ToDriver(self.report.clone(), Window::new()),
-        ) {
+        match Worker::start(facts, path.clone(), options, self.reporter()) {
             Ok(worker) => {
                 let waiting = Some((token, flags, frozen));
                 self.workers.insert(id, Attached { worker, opened: None, path, waiting });
@@ -287,11 +282,21 @@ impl Driver {
         );
     }
 
+    /// A way to the main thread, with a window of its own.
+    pub(super) fn reporter(&self) -> impl worker::Report + use<> {
+        ToDriver(self.report.clone(), Window::new())
+    }
+
+    /// The number under which the end of a job is reported.
+    pub(super) fn new_job(&mut self, job: Job) -> u64 {
+        self.next_job += 1;
+        self.jobs.insert(self.next_job, job);
+        self.next_job
+    }
+
     /// Gives a job to the database's worker.
     pub(super) fn job(&mut self, job: Job, db: DbId, work: worker::Job) {
-        self.next_job += 1;
-        let number = self.next_job;
-        self.jobs.insert(number, job);
+        let number = self.new_job(job);
         if matches!(work, worker::Job::Freeze) {
             self.slow_locks.insert(number, report_slow(db, self.report.clone()));
         }
@@ -310,6 +315,7 @@ impl Driver {
         match self.jobs.remove(&number) {
             None => {}
             Some(Job::Ask(token)) => self.outcome(token, outcome),
+            Some(Job::Traverse(token)) => self.traversed(token, outcome),
             Some(Job::EnableSeqnum(token, db)) if outcome == Outcome::Done => {
                 self.order_done(token, move || Order::EnableSeqnum(db));
             }

@@ -1,13 +1,12 @@
-//! A recovery's work on one database: pull, wipe, push, commit; and the records of a traverse.
+//! A recovery's work on one database: pull, wipe, push, commit.
 //!
-//! Origin: `docs/spec/cluster-semantics.md` 5, 7.5, 7.6; `ctdb/server/ctdb_recover.c:
-//! ctdb_control_db_pull`, `db_push_msg_handler`, `ctdb/server/ctdb_traverse.c`.
+//! Origin: `docs/spec/cluster-semantics.md` 7.5, 7.6; `ctdb/server/ctdb_recover.c:
+//! ctdb_control_db_pull`, `db_push_msg_handler`.
 
 use std::time::{Duration, Instant};
 
 use ringmaster_protocol::{
-    Decode, Encode, Pnn, Srvid,
-    control::ControlOpcode,
+    Decode, Pnn, Srvid,
     record::{RECORD_HEADER_LEN, RecBuffer, RecBufferBuilder, RecData, RecordFlags, RecordHeader},
 };
 use ringmaster_storage::{
@@ -199,40 +198,6 @@ impl Bench {
                     .map_err(|error| format!("cannot store a pushed record: {error}"))
             }
         }
-    }
-
-    /// Sends this node's records and the end marker; returns how many records.
-    pub(super) fn traverse(
-        &mut self,
-        reqid: u32,
-        to: Pnn,
-        with_empty: bool,
-        send: &mut impl FnMut(Sent),
-    ) -> Result<u32, String> {
-        let (pnn, volatile) = (self.facts.pnn, self.facts.is_volatile());
-        let mut records = 0_u32;
-        let opcode = ControlOpcode::TRAVERSE_DATA;
-        let mut one = |key: &[u8], data: &[u8]| {
-            let data = RecData { reqid, key, data }.to_bytes();
-            send(Sent::Control { to, opcode, data });
-        };
-        self.handle
-            .for_each(|key, value| {
-                let wanted = match RecordHeader::split(value) {
-                    None => false,
-                    Some((header, data)) => {
-                        !volatile || (header.dmaster.is(pnn) && (with_empty || !data.is_empty()))
-                    }
-                };
-                if wanted {
-                    records = records.saturating_add(1);
-                    one(key, value);
-                }
-                true
-            })
-            .map_err(|error| format!("cannot traverse the database: {error}"))?;
-        one(b"", b"");
-        Ok(records)
     }
 
     /// A moment from now, for commits that wait for readers.

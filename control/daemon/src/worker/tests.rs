@@ -250,24 +250,6 @@ fn a_pushed_record_is_stored_and_marked_as_having_moved() {
 }
 
 #[test]
-fn a_traverse_sends_this_nodes_records_and_an_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut subject = Subject::new(folder.path(), DatabaseKind::Volatile);
-    put(&mut subject.handle, b"mine", 1, 0, b"x");
-    put(&mut subject.handle, b"empty", 1, 0, b"");
-    put(&mut subject.handle, b"theirs", 1, 1, b"x");
-    for (with_empty, records) in [(false, 1), (true, 2)] {
-        let (sent, outcome) = subject.run(Job::Traverse { reqid: 4, to: pnn(1), with_empty });
-        assert_eq!(outcome, Outcome::Count(records));
-        let last = sent.last().expect("an end marker");
-        let Sent::Control { data, .. } = last else { panic!("{last:?}") };
-        let record = RecData::from_bytes(data).unwrap();
-        assert!(record.is_end_marker() && record.reqid == 4);
-        assert_eq!(sent.len(), records as usize + 1);
-    }
-}
-
-#[test]
 fn sequence_numbers_are_read_and_raised() {
     let folder = tempfile::tempdir().unwrap();
     let mut subject = Subject::new(folder.path(), DatabaseKind::Persistent);
