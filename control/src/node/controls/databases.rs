@@ -26,6 +26,12 @@ pub(super) async fn answer<'a>(
     call: &Call,
     control: ControlRequest<'a>,
 ) -> ControlFlow<ControlAnswer, ControlRequest<'a>> {
+    if let ControlRequest::DbDetach(id)
+    | ControlRequest::SetDbReadonly(id)
+    | ControlRequest::SetDbSticky(id) = control
+    {
+        no_longer_attaching(cx, id).await;
+    }
     ControlFlow::Break(match control {
         ControlRequest::DbDetach(id) => detach(cx, call, id).await,
         ControlRequest::EnableSeqnum(id) => enable_seqnum(cx, id).await,
@@ -37,6 +43,14 @@ pub(super) async fn answer<'a>(
         ControlRequest::GetDbStatistics(id) => db_statistics(cx, id).await,
         other => return ControlFlow::Continue(other),
     })
+}
+
+/// Another node's announcement of a database may still be under way when the next control about it
+/// comes; C has carried it out by then.
+async fn no_longer_attaching(cx: &NodeCx, id: DbId) {
+    let attaching =
+        move |state: &State| state.attaching.iter().any(|name| DbId::from_name(name) == id);
+    cx.until(move |state| !attaching(state)).await;
 }
 
 /// Changes a database; `None` if it is unknown.

@@ -26,6 +26,25 @@ fn a_detach_by_a_client_detaches_everywhere() {
     }
 }
 
+/// Another node announces a database and at once that it is gone.
+#[test]
+fn a_detach_waits_for_the_attach_before_it() {
+    let mut cluster = Cluster::running(2);
+    hold_data(&mut cluster, 0, |data| matches!(data, DataAsk::Attach { .. }));
+    let from = Origin::Node(pnn(1), 0);
+    let attach = ControlRequest::DbAttach(Text::new("locking.tdb"));
+    let attached = cluster.send_from(0, from, &attach);
+    cluster.change(0, |state| state.tunables.set(Tunable::AllowClientDBAttach, 0));
+    let id = DbId::from_name("locking.tdb");
+    let detached = cluster.send_from(0, from, &ControlRequest::DbDetach(id));
+    let outcome =
+        Outcome::Attached { path: "/db/locking.tdb.0".into(), open_flags: TdbOpenFlags::NOSYNC };
+    assert_eq!(cluster.release(0, &outcome), 1);
+    assert_eq!(cluster.reply(attached).map(|answer| answer.status), Some(0));
+    assert_eq!(cluster.reply(detached), Some(done()));
+    assert!(cluster.state(0).databases.is_empty());
+}
+
 #[test]
 fn a_detach_is_refused_while_clients_may_attach() {
     let mut cluster = Cluster::running(1);
