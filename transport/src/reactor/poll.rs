@@ -20,6 +20,9 @@ use super::{
     Token, Wait, connect_result, passing_accept_error, slots::Slots,
 };
 
+/// A turn that finds nothing but input for which there is no buffer sleeps this long at most.
+const STARVED_PAUSE: Duration = Duration::from_millis(1);
+
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN: usize = 256;
 
@@ -188,6 +191,11 @@ impl PollReactor {
         }
     }
 
+    /// Every buffer is lent.
+    const fn is_starved(&self) -> bool {
+        self.buffers.is_empty() && self.made == self.buffers_max
+    }
+
     fn take_buffer(&mut self) -> Option<Box<[u8]>> {
         if let Some(buffer) = self.buffers.pop() {
             return Some(buffer);
@@ -252,6 +260,14 @@ fn accept(listener: BorrowedFd<'_>, token: Token, events: &mut Vec<Event>) -> Op
         }
     }
     None
+}
+
+const fn longest(wait: Wait) -> Duration {
+    match wait {
+        Wait::No => Duration::ZERO,
+        Wait::Until(duration) => duration,
+        Wait::Forever => Duration::MAX,
+    }
 }
 
 fn timespec(wait: Wait) -> Option<Timespec> {
@@ -346,6 +362,11 @@ impl Reactor for PollReactor {
             if ended || flags.contains(epoll::EventFlags::IN) {
                 self.readable(token, ended, events);
             }
+        }
+        if events.len() == before && !ready.is_empty() && self.is_starved() {
+            // Streams that nobody may read from are reported for ever. Without a sleep a real-time
+            // shard would keep the only processor from the thread that it waits for.
+            std::thread::sleep(longest(wait).min(STARVED_PAUSE));
         }
         self.ready = ready;
         Ok(())

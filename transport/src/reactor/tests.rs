@@ -276,6 +276,12 @@ fn without_a_buffer_input_waits_and_then_comes() {
             }
         }
         assert_eq!(kept.len(), all, "every buffer is lent");
+        // A turn without a buffer sleeps: it does not go round and round over what it may not read.
+        let start = std::time::Instant::now();
+        for _ in 0..20 {
+            reactor.turn(Wait::Until(Duration::from_millis(1)), &mut events).expect("a turn");
+        }
+        assert!(events.is_empty() && start.elapsed() >= Duration::from_millis(10), "{events:?}");
         let mut received: usize = kept.iter().map(|buffer| buffer.len()).sum();
         assert!(written > received, "input waits in the kernel");
         for buffer in kept {
