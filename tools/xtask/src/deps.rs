@@ -23,7 +23,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ringmaster-client", &["ringmaster-protocol", "ringmaster-storage"]),
     (
         "ringmaster-ctdb",
-        &["ringmaster-client", "ringmaster-control", "ringmaster-protocol", "ringmaster-storage"],
+        &[
+            "ringmaster-client",
+            "ringmaster-control",
+            "ringmaster-network",
+            "ringmaster-protocol",
+            "ringmaster-storage",
+        ],
     ),
     (
         "ringmaster-admin",
@@ -51,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ringmaster-control",
             "ringmaster-dataplane",
             "ringmaster-host",
+            "ringmaster-network",
             "ringmaster-protocol",
             "ringmaster-storage",
             "ringmaster-transport",
@@ -58,6 +65,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
     ("ringmaster-host", &[]),
+    ("ringmaster-network", &["ringmaster-protocol"]),
     ("ringmaster-sim", &["ringmaster-control", "ringmaster-dataplane", "ringmaster-protocol"]),
     ("ringmaster-xtask", &[]),
     ("ringmaster-e2e", &["ringmaster-client", "ringmaster-xtask"]),

@@ -3,11 +3,10 @@
 //! Role: pairs of addresses from arguments or standard input, and what is done with each.
 //! Origin: `docs/spec/admin-interface.md` 1.6.5.
 
-mod packet;
-
 use std::ffi::OsString;
 use std::io::{self, Read};
 
+use ringmaster_network::tickle::{SendError, Sender};
 use ringmaster_protocol::SockAddr;
 use ringmaster_protocol::connection::Connection;
 use ringmaster_protocol::control::kinds;
@@ -152,16 +151,17 @@ fn parse_lines(input: &[u8]) -> Result<Vec<Connection>, Failure> {
 pub fn tickle(tool: &mut Tool<'_>, arguments: &[OsString]) -> Outcome {
     match pairs(arguments)? {
         Pairs::One(connection) => {
-            if let Err(error) = packet::send(&connection) {
-                tool.output.complain(error);
+            if let Err(error) = Sender::default().tickle(&connection) {
+                tool.output.complain(wording(&error));
                 return Err(Failure::new("Failed to send tickle ack"));
             }
         }
         Pairs::Many(connections) => {
             let mut failed = 0_usize;
+            let mut sender = Sender::default();
             for connection in &connections {
-                if let Err(error) = packet::send(connection) {
-                    tool.output.complain(error);
+                if let Err(error) = sender.tickle(connection) {
+                    tool.output.complain(wording(&error));
                     failed += 1;
                 }
             }
@@ -171,6 +171,25 @@ pub fn tickle(tool: &mut Tool<'_>, arguments: &[OsString]) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// Why a tickle was not sent, in C's words.
+fn wording(error: &SendError) -> String {
+    // The system's text without Rust's number behind it.
+    let reason = |error: &io::Error| {
+        let text = error.to_string();
+        text.split(" (os error").next().unwrap_or_default().to_owned()
+    };
+    match error {
+        SendError::Open(source) => format!("Failed to open raw socket ({})", reason(source)),
+        SendError::Send { source, .. } => format!("Failed sendto ({})", reason(source)),
+        // A packet has one family; C notices when the kernel refuses the other.
+        SendError::Mixed => {
+            let source = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+            format!("Failed sendto ({})", reason(&source))
+        }
+        _ => "Not an ipv4/v6 address".to_owned(),
+    }
 }
 
 /// `addtickle`.
