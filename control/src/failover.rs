@@ -4,4 +4,6 @@
 //! addresses), `node::recd::takeover` (the leader's run).
 //! Origin: `docs/spec/cluster-semantics.md` 9.
 
+pub mod addresses;
 pub mod ipalloc;
+pub mod tickles;

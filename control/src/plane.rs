@@ -79,14 +79,29 @@ struct Inner<W: World> {
     now: Cell<Millis>,
     state: RefCell<W::State>,
     actions: RefCell<Vec<Action<W::Ask, W::Tell>>>,
-    /// Requests under way; `Some` once the outcome is here.
-    asked: RefCell<BTreeMap<Token, Option<W::Outcome>>>,
+    /// Requests under way.
+    asked: RefCell<BTreeMap<Token, Slot<W::Outcome>>>,
     next_token: Cell<u64>,
     /// When sequences want to be polled, by time; one entry per wait under way.
     timers: RefCell<BTreeSet<(Millis, u64)>>,
     next_timer: Cell<u64>,
     spawned: RefCell<Vec<Sequence>>,
     random: Cell<u64>,
+}
+
+/// Where an outcome goes.
+enum Slot<O> {
+    /// To whoever polls for it; `Some` once it is here.
+    Single(Option<O>),
+    /// Into a crowd, under this number.
+    Crowd(Rc<RefCell<Crowd<O>>>, usize),
+}
+
+/// Outcomes of many requests.
+struct Crowd<O> {
+    /// In the order in which they came, each with the number of its request.
+    arrived: Vec<(usize, O)>,
+    missing: usize,
 }
 
 /// What a sequence sees of the plane. Cheap to clone.
@@ -166,9 +181,7 @@ impl<W: World> Plane<W> {
         outcome: W::Outcome,
         out: &mut Vec<Action<W::Ask, W::Tell>>,
     ) {
-        if let Some(slot) = self.cx.inner.asked.borrow_mut().get_mut(&token) {
-            *slot = Some(outcome);
-        }
+        self.cx.store(token, outcome);
         self.handle(now, |_| {}, out);
     }
 
@@ -239,11 +252,50 @@ impl<W: World> Cx<W> {
 
     /// Has something done and waits for what comes of it.
     pub fn ask(&self, what: W::Ask) -> Asked<W> {
+        let token = self.send(what, Slot::Single(None));
+        Asked { cx: self.clone(), token, over: false }
+    }
+
+    /// The same for many things at once: the outcomes come together, in the order in which they
+    /// came, each with the place of its request. Unlike [`join_all`] it costs nothing to wait for a
+    /// crowd while its outcomes come one by one.
+    pub fn ask_all(&self, what: impl IntoIterator<Item = W::Ask>) -> AskedAll<W> {
+        let crowd = Rc::new(RefCell::new(Crowd { arrived: Vec::new(), missing: 0 }));
+        let send = |(place, what)| self.send(what, Slot::Crowd(Rc::clone(&crowd), place));
+        let tokens: Vec<Token> = what.into_iter().enumerate().map(send).collect();
+        crowd.borrow_mut().missing = tokens.len();
+        AskedAll { cx: self.clone(), crowd, tokens }
+    }
+
+    fn send(&self, what: W::Ask, slot: Slot<W::Outcome>) -> Token {
         let token = Token(self.inner.next_token.get() + 1);
         self.inner.next_token.set(token.0);
-        self.inner.asked.borrow_mut().insert(token, None);
+        self.inner.asked.borrow_mut().insert(token, slot);
         self.inner.actions.borrow_mut().push(Action::Ask(token, what));
-        Asked { cx: self.clone(), token, over: false }
+        token
+    }
+
+    /// Keeps an outcome for whoever waits for it.
+    fn store(&self, token: Token, outcome: W::Outcome) {
+        let mut asked = self.inner.asked.borrow_mut();
+        match asked.get_mut(&token) {
+            Some(Slot::Single(slot)) => *slot = Some(outcome),
+            Some(Slot::Crowd(crowd, place)) => {
+                let mut crowd = crowd.borrow_mut();
+                crowd.arrived.push((*place, outcome));
+                crowd.missing -= 1;
+                drop(crowd);
+                asked.remove(&token);
+            }
+            None => {}
+        }
+    }
+
+    fn take(&self, token: Token) -> Option<W::Outcome> {
+        match self.inner.asked.borrow_mut().get_mut(&token) {
+            Some(Slot::Single(slot)) => slot.take(),
+            _ => None,
+        }
     }
 
     /// Waits until `at`.
@@ -318,8 +370,7 @@ impl<W: World> Future for Asked<W> {
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<W::Outcome> {
         let token = self.token;
-        let outcome = self.cx.inner.asked.borrow_mut().get_mut(&token).and_then(Option::take);
-        match outcome {
+        match self.cx.take(token) {
             Some(outcome) => {
                 self.cx.inner.asked.borrow_mut().remove(&token);
                 self.cx.moved();
@@ -336,6 +387,44 @@ impl<W: World> Drop for Asked<W> {
         if !self.over {
             self.cx.inner.asked.borrow_mut().remove(&self.token);
             self.cx.inner.actions.borrow_mut().push(Action::Forget(self.token));
+        }
+    }
+}
+
+/// Waits for the outcomes of many requests.
+#[must_use = "nobody hears of the outcomes unless this is awaited"]
+pub struct AskedAll<W: World> {
+    cx: Cx<W>,
+    crowd: Rc<RefCell<Crowd<W::Outcome>>>,
+    tokens: Vec<Token>,
+}
+
+impl<W: World> fmt::Debug for AskedAll<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskedAll").field("requests", &self.tokens.len()).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Future for AskedAll<W> {
+    type Output = Vec<(usize, W::Outcome)>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut crowd = self.crowd.borrow_mut();
+        if crowd.missing > 0 {
+            return Poll::Pending;
+        }
+        self.cx.moved();
+        Poll::Ready(std::mem::take(&mut crowd.arrived))
+    }
+}
+
+impl<W: World> Drop for AskedAll<W> {
+    fn drop(&mut self) {
+        let mut asked = self.cx.inner.asked.borrow_mut();
+        for token in &self.tokens {
+            if asked.remove(token).is_some() {
+                self.cx.inner.actions.borrow_mut().push(Action::Forget(*token));
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use ringmaster_control::{
-    config::{Paths, Settings, public_addresses},
+    config::{Paths, Settings},
     node::{Ask, NodeCx, NodePlane, Outcome, Tell, controls, world::RequestId},
     plane::{Action, Millis, Token},
 };
@@ -47,6 +47,7 @@ pub(crate) use self::{nodes::Outstanding, traverses::Traverses};
 use crate::{
     alarm::Alarm,
     children::Children,
+    network::{self, Network},
     service_manager::ServiceManager,
     shards::Shards,
     supervision::Supervision,
@@ -126,6 +127,7 @@ pub(crate) struct Driver {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) report: mpsc::Sender<Report>,
     pub(crate) children: Children,
+    pub(crate) network: Network,
     pub(crate) paths: Paths,
     pub(crate) settings: Settings,
     /// Until clients are accepted.
@@ -304,8 +306,20 @@ impl Driver {
                 self.outcome(token, Outcome::Names(names));
             }
             Ask::ReadPublicAddresses => {
-                let names = addresses_in(&self.paths.public_addresses_file());
-                self.outcome(token, Outcome::Names(names));
+                let file = network::public_addresses(&self.paths);
+                let file = file.map(|list| list.addresses).map_err(|failure| failure.to_string());
+                self.outcome(token, Outcome::PublicAddresses(file));
+            }
+            Ask::ReadHomeNodes => {
+                let homes = network::home_nodes(&self.paths);
+                self.outcome(token, Outcome::HomeNodes(homes));
+            }
+            Ask::Held(addresses) => {
+                let held = self.network.held(&addresses);
+                self.outcome(token, held);
+            }
+            Ask::ExistingInterfaces(names) => {
+                self.outcome(token, network::existing_interfaces(&names));
             }
             Ask::ReadNodes => self.children.read_nodes(token, &self.report),
             Ask::ListenSrvid(srvid) => {
@@ -360,6 +374,8 @@ impl Driver {
                     self.shards.send(ShardId(0), ToShard::ListenNodes(listener.into()));
                 }
             }
+            Tell::Announce { address, interface } => Network::announce(address, &interface),
+            Tell::Tickle(connections) => self.network.tickle(&connections),
             Tell::SetLogLevel(level) => ringmaster_host::logging::set_level(level),
             Tell::Exit(status) => self.exit = Some(status),
         }
@@ -485,19 +501,6 @@ impl Driver {
 fn warn_of(line: Option<String>) {
     if let Some(line) = line {
         tracing::warn!("{line}");
-    }
-}
-
-/// Addresses of the file; none if there is none.
-pub(crate) fn addresses_in(file: &std::path::Path) -> Result<Vec<String>, String> {
-    let text = match std::fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
-    };
-    match public_addresses::parse(&text, |_| true) {
-        Ok(list) => Ok(list.addresses.iter().map(|one| one.address.to_string()).collect()),
-        Err(finding) => Err(format!("{}: {finding}", file.display())),
     }
 }
 

@@ -7,6 +7,7 @@ mod alarm;
 mod children;
 mod driver;
 mod health;
+mod network;
 mod options;
 mod service_manager;
 mod shards;

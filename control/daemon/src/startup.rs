@@ -28,6 +28,7 @@ use ringmaster_control::{
         Paths, Settings,
         native_conf::{NativeConf, ReactorChoice, Shards as ShardsWanted},
     },
+    failover::addresses::Addresses,
     node::{
         NodePlane, State, lifecycle,
         state::{Constants, NodeEntry},
@@ -57,6 +58,7 @@ use self::{configuration::Configuration, streams::Starter};
 use crate::{
     children::{Children, Eventd, read_nodes},
     driver::{Driver, Outstanding, REPORTS_MAX, Report, Traverses},
+    network::Network,
     options::{self, HELP, Run, USAGE},
     service_manager::ServiceManager,
     shards::Shards,
@@ -219,7 +221,7 @@ async fn start_and_serve(
     interactive: bool,
     starter: &mut Option<Starter>,
 ) -> Result<i32, Failure> {
-    let Configuration { paths, settings, native, tunables } = configuration;
+    let Configuration { paths, settings, native, tunables, addresses } = configuration;
     let port = CTDB_PORT;
     let nodes = read_nodes(&settings.nodes, port).await.map_err(Failure::new)?;
     let (pnn, listener) = own_node(&nodes, settings.node_address)?;
@@ -246,7 +248,11 @@ async fn start_and_serve(
         *starter = Some(left);
     }
     try_reactor(&native)?;
-    let state = first_state(pnn, &nodes, &settings, &paths, tunables);
+    let mut state = first_state(pnn, &nodes, &settings, &paths, tunables);
+    for finding in &addresses.findings {
+        tracing::warn!("{}: {finding}", paths.public_addresses_file().display());
+    }
+    state.addresses = Addresses::of_file(&addresses.addresses);
     let view = Arc::new(view_of(&state));
     let shards = Shards::start(shard_count(&native), reactor_kind(&native), &view, realtime)
         .map_err(|error| Failure::new(format!("cannot start the shards: {error}")))?;
@@ -285,6 +291,7 @@ async fn start_and_serve(
         report,
         children,
         client_listener: Some(client_listener),
+        network: Network::default(),
         paths,
         settings,
         statistics: BTreeMap::new(),
@@ -442,6 +449,7 @@ fn first_state(
         shutdown_failover_timeout_s: settings.shutdown_failover_timeout_s,
         shutdown_extra_timeout_s: settings.shutdown_extra_timeout_s,
         fast_start: paths.is_test_mode(),
+        real_addresses: !paths.is_test_mode(),
     };
     let entry = |node: &NodeAndFlags| NodeEntry {
         pnn: node.pnn,

@@ -9,7 +9,7 @@
 //!
 //! Origin: `docs/spec/wire-protocol.md` 3; `ctdb/server/ctdb_control.c`.
 
-mod addresses;
+pub(super) mod addresses;
 mod answer;
 pub(super) mod attach;
 mod clients;
@@ -138,7 +138,7 @@ async fn families<'a>(
     let control = membership::answer(cx, control).await?;
     let control = daemon::answer(cx, control).await?;
     let control = statistics::answer(cx, control).await?;
-    addresses::answer(cx, control).await
+    addresses::answer(cx, call, control).await
 }
 
 #[cfg(test)]

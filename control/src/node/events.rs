@@ -25,6 +25,11 @@ const HANG_IGNORED: &[&str] = &["startrecovery", "recovered", "takeip", "release
 
 /// Runs an event without arguments. [`ScriptResult::NotRun`] if it may not be launched now.
 pub(super) async fn run(cx: &NodeCx, event: &'static str) -> ScriptResult {
+    run_with(cx, event, String::new()).await
+}
+
+/// The same with arguments, separated by blanks.
+pub(super) async fn run_with(cx: &NodeCx, event: &'static str, args: String) -> ScriptResult {
     let timeout_s = {
         let state = cx.state();
         if state.recovery_mode == RecMode::Active && !IN_RECOVERY.contains(&event) {
@@ -33,7 +38,7 @@ pub(super) async fn run(cx: &NodeCx, event: &'static str) -> ScriptResult {
         }
         state.tunable(Tunable::EventScriptTimeout)
     };
-    let run = ScriptRun { event, args: String::new(), timeout_s };
+    let run = ScriptRun { event, args, timeout_s };
     let result = match cx.ask(Ask::Script(run)).await {
         Outcome::Script(result) => result,
         _ => ScriptResult::NotRun,

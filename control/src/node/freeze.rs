@@ -13,7 +13,10 @@ use ringmaster_protocol::{DbId, Generation, database::DbFlags, process::RecMode}
 
 use super::{
     Ask, NodeCx, Outcome, Tell,
-    controls::statistics::{count_lock, seconds_between},
+    controls::{
+        addresses::release_all,
+        statistics::{count_lock, seconds_between},
+    },
     state::{Database, FreezeState},
     world::DataAsk,
 };
@@ -114,7 +117,7 @@ pub(super) async fn thaw_all(cx: &NodeCx) {
 }
 
 /// The node has been stopped or banned: its calls are void, a recovery must follow, its databases
-/// are frozen from the next moment on. Published when this returns.
+/// are frozen from the next moment on. Published, and without public addresses, when this returns.
 pub(super) async fn become_inactive(cx: &NodeCx) {
     let asks: Vec<_> = {
         let mut state = cx.state_mut();
@@ -132,4 +135,5 @@ pub(super) async fn become_inactive(cx: &NodeCx) {
     cx.spawn(async move {
         freeze_all(&sequence).await;
     });
+    release_all(cx).await;
 }

@@ -19,7 +19,7 @@ use ringmaster_protocol::{
 
 use super::{
     Ask, NodeCx, Outcome, State, Tell,
-    controls::{attach, broadcast_to_others, statistics},
+    controls::{addresses, attach, broadcast_to_others, statistics},
     events,
     freeze::freeze,
     monitor, recd,
@@ -71,6 +71,7 @@ async fn live(cx: &NodeCx) -> Result<(), End> {
     run_or_exit(cx, "setup").await?;
     recd::start(cx);
     cx.tell(Tell::StartKeepalive);
+    addresses::tickles::keep_sending(cx);
     enter(cx, RunState::FirstRecovery).await?;
     wait_until_recovered(cx).await?;
     run_startup(cx).await?;

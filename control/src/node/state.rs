@@ -14,6 +14,7 @@ use ringmaster_protocol::{
     DbId, Generation, Pnn, Srvid,
     address::SockAddr,
     capabilities::Capabilities,
+    connection::Connection,
     database::{DbFlags, TdbOpenFlags, VnnMap},
     node::{NodeAndFlags, NodeFlags, NodeMap},
     process::{DebugLevel, RecMode, RunState, Timeval},
@@ -22,7 +23,10 @@ use ringmaster_protocol::{
 };
 
 use super::{recd::RecdState, world::ClientId};
-use crate::plane::Millis;
+use crate::{
+    failover::addresses::{Address, Addresses},
+    plane::Millis,
+};
 
 /// Settings that hold for the life of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,9 @@ pub struct Constants {
     pub shutdown_extra_timeout_s: u32,
     /// Elections and the first recovery do not wait (test mode).
     pub fast_start: bool,
+    /// Public addresses are really put on interfaces, so that it can be seen whether the host has
+    /// one (not in test mode).
+    pub real_addresses: bool,
 }
 
 /// See the module.
@@ -113,6 +120,8 @@ pub struct State {
     pub leader: Option<Pnn>,
     /// Counters that the plane owns.
     pub counters: Counters,
+    /// Public addresses that this node may host.
+    pub addresses: Addresses,
     /// The recovery daemon's own.
     pub recd: RecdState,
 }
@@ -242,6 +251,8 @@ pub struct Client {
     pub notify: Vec<(Srvid, Vec<u8>)>,
     /// Legacy counter of START_PERSISTENT_UPDATE.
     pub persistent_updates: u32,
+    /// Connections to public addresses that it has registered.
+    pub connections: BTreeSet<Connection>,
 }
 
 /// Counters that the plane owns.
@@ -313,6 +324,7 @@ impl State {
             mailbox: VecDeque::new(),
             lock_held: false,
             leader: None,
+            addresses: Addresses::default(),
             recd: RecdState::default(),
             counters: Counters { statistics_start: wall_clock.0, ..Counters::default() },
         }
@@ -340,6 +352,14 @@ impl State {
     #[must_use]
     pub fn is_inactive(&self) -> bool {
         self.own_flags().intersects(NodeFlags::INACTIVE)
+    }
+
+    /// Whether this node could host an address now.
+    #[must_use]
+    pub fn offers(&self, address: &Address) -> bool {
+        self.run_state == RunState::Running
+            && !self.own_flags().intersects(NodeFlags::INACTIVE | NodeFlags::DISABLED)
+            && self.addresses.is_hostable(address)
     }
 
     /// Nodes of a broadcast, in the order of their numbers.

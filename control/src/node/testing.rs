@@ -35,16 +35,22 @@ use super::{
     state::{Constants, NodeEntry},
     world::{
         ClientId, ControlAnswer, ControlFailure, DataAsk, LockResult, Origin, OutgoingControl,
-        Request, RequestId, ScriptResult,
+        Request, RequestId, ScriptResult, ScriptRun,
     },
 };
-use crate::plane::{Action, Millis, Plane, Token};
+use crate::{
+    config::public_addresses::PublicAddress,
+    plane::{Action, Millis, Plane, Token},
+};
 
 /// The generation of a cluster that is up.
 pub(crate) const GENERATION: Generation = Generation(100);
 
 /// The one client that every node of [`Cluster::running`] has.
 pub(crate) const CLIENT: ClientId = ClientId(7);
+
+/// The interfaces of every node's host.
+const INTERFACES: [&str; 3] = ["lo", "eth0", "eth1"];
 
 /// What a node has done.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +81,10 @@ pub(crate) struct Node {
     took: Vec<Did>,
     /// Persistent databases whose files are there before the start.
     pub(crate) files: Vec<String>,
+    /// The `public_addresses` file.
+    pub(crate) address_file: Vec<PublicAddress>,
+    /// Addresses that the host has on its interfaces; scripts put them there and take them away.
+    pub(crate) hosted: BTreeSet<IpAddr>,
 }
 
 enum Work {
@@ -124,6 +134,23 @@ fn constants(index: usize) -> Constants {
         shutdown_failover_timeout_s: 0,
         shutdown_extra_timeout_s: 0,
         fast_start: true,
+        real_addresses: true,
+    }
+}
+
+impl Node {
+    /// What `10.interface` does: it puts the address on the interface, or takes it away.
+    fn run_script(&mut self, run: &ScriptRun) {
+        let word = |place: usize| {
+            run.args.split(' ').nth(place).and_then(|word| word.parse::<IpAddr>().ok())
+        };
+        match run.event {
+            "takeip" => self.hosted.extend(word(1)),
+            "releaseip" => {
+                self.hosted.retain(|one| Some(*one) != word(1));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -143,6 +170,8 @@ impl Cluster {
                 held: Vec::new(),
                 took: Vec::new(),
                 files: Vec::new(),
+                address_file: Vec::new(),
+                hosted: BTreeSet::new(),
             }
         });
         Self {
@@ -491,7 +520,8 @@ impl Cluster {
                 }
                 outcome
             }
-            Ask::Script(_) => {
+            Ask::Script(run) => {
+                self.nodes[index].run_script(&run);
                 let outcome = Outcome::Script(ScriptResult::Ok);
                 if let Some(pace) = &mut self.pace {
                     return pace.end_script(self.now, Work::Outcome(index, token, outcome));
@@ -509,7 +539,18 @@ impl Cluster {
                 Outcome::Lock(LockResult::Contention(0.25))
             }
             Ask::ReadNodes => Outcome::Nodes(Ok(self.node_map())),
-            Ask::ReadPublicAddresses => Outcome::Names(Ok(Vec::new())),
+            Ask::ReadPublicAddresses => {
+                Outcome::PublicAddresses(Ok(self.nodes[index].address_file.clone()))
+            }
+            Ask::ReadHomeNodes => Outcome::HomeNodes(Vec::new()),
+            Ask::ExistingInterfaces(mut names) => {
+                names.retain(|name| INTERFACES.contains(&name.as_str()));
+                Outcome::Names(Ok(names))
+            }
+            Ask::Held(addresses) => {
+                let hosted = &self.nodes[index].hosted;
+                Outcome::Held(addresses.into_iter().filter(|one| hosted.contains(one)).collect())
+            }
             Ask::ListPersistent => Outcome::Names(Ok(self.nodes[index].files.clone())),
             Ask::ListenSrvid(srvid) => {
                 self.nodes[index].listening.insert(srvid);

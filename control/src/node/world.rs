@@ -5,12 +5,13 @@
 //! outcome, or (a node that dies, a timeout) with a failure.
 //! Invariant: an outcome means that everybody concerned has done it (all shards, the worker).
 //!
-//! Origin: `docs/spec/cluster-semantics.md` 1.4, 1.9, 2.2, 4, 7, 10.
+//! Origin: `docs/spec/cluster-semantics.md` 1.4, 1.9, 2.2, 4, 7, 9, 10.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use ringmaster_protocol::{
     DbId, Destination, Generation, Pnn, Srvid,
+    connection::Connection,
     control::ControlOpcode,
     control_packet::ControlFlags,
     database::{DbFlags, TdbOpenFlags},
@@ -19,7 +20,10 @@ use ringmaster_protocol::{
 };
 
 use super::State;
-use crate::plane::World;
+use crate::{
+    config::{home_nodes::HomeNode, public_addresses::PublicAddress},
+    plane::World,
+};
 
 /// Ties the types together.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +63,17 @@ pub enum Ask {
     },
     /// Reads the nodes list (file or command). Outcome: [`Outcome::Nodes`].
     ReadNodes,
-    /// Reads the `public_addresses` file. Outcome: [`Outcome::Names`], an address a name.
+    /// Reads the `public_addresses` file and checks that its interfaces exist; no file is an empty
+    /// one. Outcome: [`Outcome::PublicAddresses`].
     ReadPublicAddresses,
+    /// Reads the `home_nodes` file; no file, or one with a mistake, is an empty one. Outcome:
+    /// [`Outcome::HomeNodes`].
+    ReadHomeNodes,
+    /// Which of these addresses the host has, on whatever interface, at this moment: what a script
+    /// that has ended has done is seen. Outcome: [`Outcome::Held`].
+    Held(Vec<IpAddr>),
+    /// Which of these interfaces the host has. Outcome: [`Outcome::Names`].
+    ExistingInterfaces(Vec<String>),
     /// Names of the databases whose files of this node stand in the persistent directory
     /// (`NAME.PNN`, without the number), sorted. Outcome: [`Outcome::Names`].
     ListPersistent,
@@ -317,6 +330,12 @@ pub enum Outcome {
     Nodes(Result<NodeMap, String>),
     /// Names, or why they cannot be read.
     Names(Result<Vec<String>, String>),
+    /// The file, or what is wrong with it.
+    PublicAddresses(Result<Vec<PublicAddress>, String>),
+    /// The file.
+    HomeNodes(Vec<HomeNode>),
+    /// Those that the host has.
+    Held(BTreeSet<IpAddr>),
 }
 
 /// How an event ended (`docs/spec/wire-protocol.md` 8.4).
@@ -406,6 +425,17 @@ pub enum Tell {
     StartKeepalive,
     /// Sets the log level by C's number.
     SetLogLevel(i32),
+    /// Tells the neighbours once, by ARP or neighbour advertisement, that this host has the address
+    /// now. Not on an interface that has no neighbours (loopback).
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// Where it is.
+        interface: String,
+    },
+    /// Sends each client once a segment that makes it find out that its connection is gone: an
+    /// acknowledgement from the server's end, which this host knows nothing of.
+    Tickle(Vec<Connection>),
     /// Stops the daemon: shards, children, event daemon; then leaves with this status.
     Exit(i32),
 }

@@ -190,3 +190,71 @@ fn a_wait_that_ends_early_leaves_no_timer_and_others_keep_theirs() {
     plane.handle(Millis(2), |cx| *cx.state_mut() = 2, &mut out);
     assert_eq!(plane.next_deadline(), None);
 }
+
+/// Asks for three things at once and tells what came, in order.
+fn ask_three(cx: &Cx<Test>) {
+    let cx = cx.clone();
+    cx.clone().spawn(async move {
+        let outcomes = cx.ask_all(["a", "b", "c"]).await;
+        cx.tell(format!("{outcomes:?}"));
+    });
+}
+
+#[test]
+fn a_crowd_of_outcomes_comes_in_the_order_of_their_arrival() {
+    let (mut plane, mut out) = plane();
+    plane.handle(Millis(0), ask_three, &mut out);
+    let tokens: Vec<Token> = std::mem::take(&mut out)
+        .into_iter()
+        .map(|action| match action {
+            Action::Ask(token, _) => token,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    for (token, outcome) in [(2, 30), (0, 10), (0, 99), (1, 20)] {
+        assert_eq!(out, []);
+        plane.outcome(Millis(1), tokens[token], outcome, &mut out);
+    }
+    assert_eq!(out, [Action::Tell("[(2, 30), (0, 10), (1, 20)]".into())]);
+    assert!(plane.is_empty());
+}
+
+#[test]
+fn a_crowd_of_none_is_over_at_once() {
+    let (mut plane, mut out) = plane();
+    plane.handle(
+        Millis(0),
+        |cx| {
+            let cx = cx.clone();
+            cx.clone().spawn(async move {
+                cx.tell(cx.ask_all([]).await.len().to_string());
+            });
+        },
+        &mut out,
+    );
+    assert_eq!(out, [Action::Tell("0".into())]);
+}
+
+#[test]
+fn a_crowd_that_is_given_up_is_forgotten_but_for_what_has_come() {
+    let (mut plane, mut out) = plane();
+    plane.handle(
+        Millis(0),
+        |cx| {
+            let cx = cx.clone();
+            cx.clone().spawn(async move {
+                let deadline = Box::pin(cx.until(|state| *state == 1));
+                drop(first_of(cx.ask_all(["a", "b"]), deadline).await);
+            });
+        },
+        &mut out,
+    );
+    let [Action::Ask(one, "a"), Action::Ask(other, "b")] = out[..] else { panic!("{out:?}") };
+    out.clear();
+    plane.outcome(Millis(1), one, 1, &mut out);
+    plane.handle(Millis(2), |cx| *cx.state_mut() = 1, &mut out);
+    assert_eq!(out, [Action::Forget(other)]);
+    out.clear();
+    plane.outcome(Millis(3), other, 1, &mut out);
+    assert_eq!(out, []);
+}

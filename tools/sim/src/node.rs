@@ -188,6 +188,7 @@ fn state(number: usize, nodes: usize, now: PlaneMillis) -> State {
         shutdown_failover_timeout_s: 0,
         shutdown_extra_timeout_s: 0,
         fast_start: true,
+        real_addresses: false,
     };
     // Short, so that rounds and timeouts are part of a run.
     let mut tunables = TunableList::default();

@@ -12,6 +12,7 @@ use ringmaster_control::config::{
     LogLevel, Paths, Settings, Severity, check as check_all,
     ctdb_conf::{self, ScriptState, Strictness, Surroundings},
     native_conf::{self, NativeConf},
+    public_addresses::PublicAddresses,
     tunables_file,
 };
 use ringmaster_protocol::tunable::TunableList;
@@ -19,7 +20,7 @@ use ringmaster_protocol::tunable::TunableList;
 use rustix::fs::Access;
 
 use super::Failure;
-use crate::driver::addresses_in;
+use crate::network;
 
 /// Everything that is configured.
 pub(super) struct Configuration {
@@ -27,6 +28,7 @@ pub(super) struct Configuration {
     pub(super) settings: Settings,
     pub(super) native: NativeConf,
     pub(super) tunables: TunableList,
+    pub(super) addresses: PublicAddresses,
 }
 
 /// The real file system.
@@ -84,9 +86,10 @@ impl Configuration {
             check_folder(folder, &paths.config_file())?;
         }
         // Used much later, when nobody hears of an error any more.
-        addresses_in(&paths.public_addresses_file()).map_err(Failure::new)?;
+        let addresses = network::public_addresses(&paths);
+        let addresses = addresses.map_err(|unusable| Failure::new(unusable.to_string()))?;
         let tunables = load_tunables(&paths)?;
-        Ok(Self { paths, settings, native, tunables })
+        Ok(Self { paths, settings, native, tunables, addresses })
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use ringmaster_protocol::{Destination, control::ControlRequest};
 
 use super::{
+    addresses::tickles,
     answer::{Call, data, done, refused, status, success},
     force_recovery, persistent, traverse,
 };
@@ -27,6 +28,7 @@ pub fn client_connected(cx: &NodeCx, id: ClientId, pid: i32) {
 /// A client has gone; the shards have dropped its registrations.
 pub fn client_gone(cx: &NodeCx, id: ClientId) {
     let Some(client) = cx.state_mut().clients.remove(&id) else { return };
+    tickles::client_gone(cx, &client);
     for (srvid, data) in client.notify {
         cx.tell(Tell::Message { to: Destination::BroadcastConnected, srvid, data });
     }

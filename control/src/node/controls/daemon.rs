@@ -14,6 +14,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
+    addresses,
     answer::{done, payload, publish, refused, status},
     statistics::add_latency,
 };
@@ -31,8 +32,11 @@ pub(super) async fn answer<'a>(
         ControlRequest::SetDebug(level) => set_debug(cx, level).await,
         // The recovery daemon's sequences are part of this process: nobody to be missed.
         ControlRequest::RecdPing => done(),
-        // A node has started: it wants the tickle lists of the addresses here; there are none.
-        ControlRequest::Startup => done(),
+        // A node has started: it wants the tickle lists of the addresses here.
+        ControlRequest::Startup => {
+            addresses::tickles::send_all(cx);
+            done()
+        }
         ControlRequest::RecdReclockLatency(ReclockLatency(seconds)) => {
             add_latency(&mut cx.state_mut().counters.reclock_recd, seconds);
             done()

@@ -16,6 +16,7 @@ use ringmaster_protocol::{
 };
 
 use super::{
+    addresses::release_all_if_recovery_lasts,
     answer::{Call, done, error, publish, refused, status, success},
     statistics::add_latency,
 };
@@ -63,6 +64,7 @@ async fn set_recovery_mode(cx: &NodeCx, mode: RecMode) -> ControlAnswer {
     match mode {
         RecMode::Active => {
             cx.state_mut().recovery_mode = RecMode::Active;
+            release_all_if_recovery_lasts(cx);
             publish(cx).await;
             done()
         }

@@ -1,5 +1,6 @@
 //! Scenarios of the controls, by family. The quirks each have a test of their own.
 
+mod addresses;
 mod attach;
 mod clients;
 mod daemon;

@@ -7,7 +7,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
     task::Poll,
 };
 
@@ -82,16 +81,6 @@ pub(super) async fn multi<K: Control>(
     multi_with::<K>(cx, nodes, request, |_| {}).await
 }
 
-/// The same with another time limit than `RecoverTimeout`.
-pub(super) async fn multi_timed<K: Control>(
-    cx: &NodeCx,
-    nodes: &[Pnn],
-    request: &K::Request<'_>,
-    timeout_s: u32,
-) -> Result<Vec<(Pnn, ControlAnswer)>, Failed> {
-    multi_with::<K>(cx, nodes, request, |what| what.timeout_s = timeout_s).await
-}
-
 /// The same with flags.
 pub(super) async fn multi_flagged<K: Control>(
     cx: &NodeCx,
@@ -102,7 +91,8 @@ pub(super) async fn multi_flagged<K: Control>(
     multi_with::<K>(cx, nodes, request, |what| what.flags = flags).await
 }
 
-async fn multi_with<K: Control>(
+/// The same with whatever change to each control.
+pub(super) async fn multi_with<K: Control>(
     cx: &NodeCx,
     nodes: &[Pnn],
     request: &K::Request<'_>,
@@ -111,37 +101,21 @@ async fn multi_with<K: Control>(
     let ask = |to: &Pnn| {
         let mut what = outgoing::<K>(&cx.state(), *to, request);
         change(&mut what);
-        (*to, cx.ask(Ask::Control(what)), None)
+        what
     };
-    let mut asked: Vec<_> = nodes.iter().map(ask).collect();
-    let mut first_failure = None;
-    poll_fn(|task| {
-        let mut missing = false;
-        for (node, request, answer) in &mut asked {
-            if answer.is_some() {
-                continue;
-            }
-            match Pin::new(request).poll(task) {
-                Poll::Pending => missing = true,
-                Poll::Ready(outcome) => match judge::<K>(*node, outcome) {
-                    Ok(good) => *answer = Some(Some(good)),
-                    Err(failed) => {
-                        *answer = Some(None);
-                        first_failure.get_or_insert(failed);
-                    }
-                },
-            }
-        }
-        if missing { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    match first_failure {
-        Some(failed) => Err(failed),
-        None => Ok(asked
-            .into_iter()
-            .filter_map(|(node, _, answer)| answer.flatten().map(|answer| (node, answer)))
-            .collect()),
+    let outcomes = crowd(cx, nodes.iter().map(ask).collect()).await;
+    let mut answers = Vec::with_capacity(nodes.len());
+    for (place, outcome) in outcomes {
+        let node = nodes[place];
+        answers.push((place, node, judge::<K>(node, outcome)?));
     }
+    answers.sort_by_key(|(place, ..)| *place);
+    Ok(answers.into_iter().map(|(_, node, answer)| (node, answer)).collect())
+}
+
+/// Many controls at once; the outcomes in the order in which they came, each with its place.
+pub(super) async fn crowd(cx: &NodeCx, what: Vec<OutgoingControl>) -> Vec<(usize, Outcome)> {
+    cx.ask_all(what.into_iter().map(Ask::Control)).await
 }
 
 /// Each node's reply on its own, failures included.

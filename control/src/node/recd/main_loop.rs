@@ -59,7 +59,7 @@ async fn round(cx: &NodeCx) -> Step {
     stay_inactive(cx).await?; // 11
     refresh_capabilities(cx).await?; // 12
     if cx.state().recovery_mode == RecMode::Normal {
-        takeover::verify(cx); // 13
+        takeover::verify(cx).await; // 13
     }
     if !leads(&cx.state()) {
         // Whoever leads now finds reasons for a recovery without this node's wish.

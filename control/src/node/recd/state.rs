@@ -12,7 +12,7 @@ use ringmaster_protocol::{
 };
 
 use super::{bans::Credits, switches::Switch};
-use crate::plane::Millis;
+use crate::{failover::addresses::Interface, plane::Millis};
 
 /// See the module. `default()` is the state before the start.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +55,8 @@ pub struct RecdState {
     pub(super) takeover_requests: Vec<SrvidMessage>,
     /// Nodes that should get addresses in the next takeover run.
     pub(super) rebalance: BTreeSet<Pnn>,
-    /// The addresses have been looked at once.
-    pub(super) addresses_seen: bool,
+    /// Interfaces for public addresses, as they were when they were last looked at.
+    pub(super) interfaces_seen: Option<Vec<Interface>>,
     /// DISABLE_RECOVERIES.
     pub(super) recoveries: Switch,
     /// DISABLE_TAKEOVER_RUNS.

@@ -7,4 +7,5 @@ mod elections;
 mod faults;
 mod model;
 mod recoveries;
+mod takeover;
 mod upstream;

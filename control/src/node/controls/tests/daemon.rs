@@ -256,18 +256,6 @@ fn without_public_addresses_every_address_is_unknown() {
 }
 
 #[test]
-fn public_addresses_that_this_daemon_would_not_host_are_not_reloaded() {
-    let mut cluster = Cluster::running(1);
-    for names in [Ok(vec!["10.0.0.1".to_owned()]), Err("no such file".to_owned())] {
-        cluster.play(0, move |ask| {
-            let names = names.clone();
-            (*ask == Ask::ReadPublicAddresses).then_some(Play::Outcome(Outcome::Names(names)))
-        });
-        assert_eq!(cluster.control(0, &ControlRequest::ReloadPublicIps), refused());
-    }
-}
-
-#[test]
 fn ipreallocated_runs_its_event_and_tells_local_clients() {
     let mut cluster = Cluster::running(1);
     assert_eq!(cluster.control(0, &ControlRequest::Ipreallocated), done());

@@ -436,6 +436,7 @@ fn state(node: usize, count: usize, setup: Setup) -> State {
         shutdown_failover_timeout_s: 0,
         shutdown_extra_timeout_s: 0,
         fast_start: setup.fast_start,
+        real_addresses: false,
     };
     let entry =
         |node: NodeAndFlags| NodeEntry { pnn: node.pnn, address: node.addr, flags: node.flags };
