@@ -121,14 +121,25 @@ fn configure(host: &Host, nodes: u8) -> Result<()> {
         writeln!(list, "{}", node_address(pnn))?;
     }
     fs::write(etc.join("nodes"), list)?;
-    let conf = format!(
+    let mut conf = format!(
         "[logging]\n\tlocation = file:/var/log/ctdb/log.ctdb\n\tlog level = NOTICE\n\
          [cluster]\n\trecovery lock = {SHARED}/.ctdb/lock\n\tnode address = {}\n\
          \t# Shorter than usual, so that nobody waits for the start.\n\tleader timeout = 2\n",
         host.address()
     );
+    if !realtime_is_allowed() {
+        conf += "[legacy]\n\trealtime scheduling = false\n";
+    }
     fs::write(etc.join("ctdb.tunables"), "RerecoveryTimeout=1\n")?;
     fs::write(etc.join("ctdb.conf"), conf).context("cannot write ctdb.conf")
+}
+
+/// False in containers and control groups without real-time scheduling: neither daemon starts
+/// there unless it is told to do without.
+fn realtime_is_allowed() -> bool {
+    let mut probe = wait::limited(10, "chrt");
+    let done = probe.args(["--fifo", "1", "true"]).output();
+    done.is_ok_and(|output| output.status.success())
 }
 
 /// Starts the daemon of a host; it may still be starting when this returns.
