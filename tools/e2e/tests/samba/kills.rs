@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use ringmaster_e2e::{
-    Lab,
+    Lab, Subject,
     count::{self, Counter, Place},
     random::Random,
     share, size,
@@ -32,8 +32,8 @@ const MOMENTS_MS: usize = 60;
 /// One kill in so many hits one of smbd's helpers, and one a process that counts.
 const HELPERS_EACH: usize = 10;
 const COUNTERS_EACH: usize = 5;
-/// What the daemon's own memory may have grown by, in KiB: what allocators keep. A leak of a
-/// kilobyte per session is more than this in a soak.
+/// What our daemon's own memory may have grown by, in KiB: what allocators keep. A leak of a few
+/// kilobytes per kill is more than this in a soak. C's grows by more at times.
 const GROWN_KIB_MAX: u64 = 2048;
 /// Time of one session of smbtorture, in seconds. It may wait in vain when its server is killed.
 const TORTURE_S: u32 = 20;
@@ -76,7 +76,7 @@ pub(super) fn killed_smbds(lab: &Lab) -> Result<()> {
     println!("    {kills} kills in {} sessions", work.sessions.load(Ordering::Relaxed));
     println!("    before: {before}\n    after:  {after}");
     println!("    records left by dead servers:{}", left_behind(lab)?);
-    torture::pick(lab)?;
+    torture::locks(lab)?;
     every_database_can_be_read(lab)
 }
 
@@ -285,7 +285,7 @@ fn quiet_usage(lab: &Lab, before: Option<Usage>) -> Result<Usage> {
         let same = now.clients <= before.clients
             && now.descriptors <= before.descriptors
             && now.processes <= before.processes
-            && now.memory_kib <= before.memory_kib + GROWN_KIB_MAX;
+            && (lab.subject == Subject::C || now.memory_kib <= before.memory_kib + GROWN_KIB_MAX);
         if same { Ok(now) } else { Err(format!("before: {before}; now: {now}")) }
     })
 }

@@ -27,12 +27,22 @@ pub(super) fn pick(lab: &Lab) -> Result<()> {
     let list = List::parse(LIST)?;
     let tests = list.pick(SUITES, SLOW);
     ensure!(tests.len() > 60, "the pick is {tests:?}");
-    let output = wait::output("smbtorture", &mut smbtorture(lab, LIMIT_S, 0, &tests))?;
+    all_pass(lab, &tests)?;
+    println!("    {} tests", tests.len());
+    Ok(())
+}
+
+/// Locks are given and refused as they should be.
+pub(super) fn locks(lab: &Lab) -> Result<()> {
+    all_pass(lab, &List::parse(LIST)?.pick(&["smb2.lock"], &[]))
+}
+
+fn all_pass(lab: &Lab, tests: &[&str]) -> Result<()> {
+    let output = wait::output("smbtorture", &mut smbtorture(lab, LIMIT_S, 0, tests))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let verdicts = verdicts(&printed);
     let passed = |test: &&str| verdicts.iter().any(|(name, v)| name == test && *v == Verdict::Pass);
     let missing: Vec<&str> = tests.iter().copied().filter(|test| !passed(test)).collect();
     ensure!(missing.is_empty(), "passes on C's daemon, not here: {missing:?}\n{printed}");
-    println!("    {} tests", tests.len());
     Ok(())
 }
