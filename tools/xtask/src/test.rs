@@ -25,6 +25,7 @@ const SUITES: &[Suite] = &[
             "ringmaster-daemon",
             "ringmaster-eventd",
             "ringmaster-host",
+            "ringmaster-network",
         ],
     },
     Suite { name: "dataplane", crates: &["ringmaster-dataplane"] },
