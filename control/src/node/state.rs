@@ -96,6 +96,11 @@ pub struct State {
     pub requests: usize,
     /// How often SET_RECMODE has ended a recovery; deferred attaches wait for the next time.
     pub recoveries_left: u64,
+    /// The generation in which this node was last out of recovery.
+    pub left_in: Option<Generation>,
+    /// This node has left a recovery, and the leader has not said yet that all have (END_RECOVERY):
+    /// until when that is waited for.
+    pub others_leave_until: Option<Millis>,
     /// Names of databases that are being attached.
     pub attaching: BTreeSet<String>,
     /// The last number given out by [`State::next_number`].
@@ -314,6 +319,8 @@ impl State {
             ban: None,
             requests: 0,
             recoveries_left: 0,
+            left_in: None,
+            others_leave_until: None,
             attaching: BTreeSet::new(),
             last_number: 0,
             traverses: BTreeMap::new(),

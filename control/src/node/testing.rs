@@ -195,6 +195,7 @@ impl Cluster {
                 state.run_state = RunState::Running;
                 state.recovery_mode = RecMode::Normal;
                 state.vnn_map.generation = GENERATION;
+                state.left_in = Some(GENERATION);
             });
             cluster.event(index, |cx| controls::client_connected(cx, CLIENT, 77));
         }

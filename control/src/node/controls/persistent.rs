@@ -36,7 +36,7 @@ use crate::{
     node::{
         Ask, NodeCx, Outcome, State,
         state::{Commit, FreezeState},
-        world::{ClientId, ControlAnswer, DataAsk, OutgoingControl},
+        world::{ClientId, ControlAnswer, DataAsk, Origin, OutgoingControl},
     },
     plane::{Millis, first_of},
 };
@@ -72,6 +72,18 @@ fn begin(state: &mut State, call: &Call, id: DbId) -> Option<(Commit, Vec<Pnn>)>
     Some((commit, targets))
 }
 
+/// Waits, after a recovery, for the word that every node has left it: one that has not refuses its part
+/// of a commit, and the commit would cause the next recovery. (C does not wait; its nodes are slower
+/// to leave, and so seldom first.)
+async fn others_have_left(cx: &NodeCx, call: &Call) {
+    let Some(limit) = cx.state().others_leave_until else { return };
+    let gone = gone_client(call);
+    cx.until_or(limit, move |state| {
+        state.recovery_mode == RecMode::Active || gone(state) || state.others_leave_until.is_none()
+    })
+    .await;
+}
+
 /// Waits until every member of the map is there, or a recovery takes care of it; `false` if neither
 /// comes in time. A member that is thought inactive is out of service until the next recovery, or
 /// back in service since the last one.
@@ -95,6 +107,7 @@ fn open_commit(state: &State, id: DbId, number: u64) -> Option<Commit> {
 
 async fn commit(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
     let id = records.db();
+    others_have_left(cx, call).await;
     if call.client(&cx.state()).is_none() || !map_is_complete(cx, call).await {
         return refused();
     }
@@ -213,8 +226,30 @@ fn update_ask(state: &State, call: &Call, records: &RecBuffer<'_>) -> Option<Dat
     thawed.then_some(DataAsk::UpdateCopies { db: id, generation, buffer })
 }
 
+/// Waits until this node leaves the recovery whose end the sender knows of already: its databases are
+/// back in service, and the leader's SET_RECMODE is on its way or being carried out. A node that has
+/// been out of recovery in this generation is in the next recovery, and waits for nothing; nor does a
+/// client of this node.
+async fn leave_with_sender(cx: &NodeCx, call: &Call, id: DbId) {
+    let call = *call;
+    let leaving = move |state: &State| {
+        state.recovery_mode == RecMode::Active
+            && call.is_current(state)
+            && state.left_in != Some(state.vnn_map.generation)
+            && state.database(id).is_some_and(|db| {
+                db.freeze == FreezeState::None && db.generation == state.vnn_map.generation
+            })
+    };
+    if !matches!(call.from, Origin::Node(..)) {
+        return;
+    }
+    let deadline = control_deadline(cx.now(), &cx.state());
+    cx.until_or(deadline, move |state| !leaving(state)).await;
+}
+
 async fn update(cx: &NodeCx, call: &Call, records: &RecBuffer<'_>) -> ControlAnswer {
     let id = records.db();
+    leave_with_sender(cx, call, id).await;
     let ask = update_ask(&cx.state(), call, records);
     let Some(ask) = ask else { return refused() };
     let started = cx.now();

@@ -31,6 +31,10 @@ use crate::node::{
 /// The lock test at the end of a recovery gives up after this long, in seconds.
 const TEST_LOCK_S: u32 = 5;
 
+/// From leaving a recovery, how long clients' commits wait for the word that the other nodes have left
+/// it too, in seconds: twice what their lock test may take. They begin without it then.
+const OTHERS_LEAVE_S: u32 = 10;
+
 pub(super) async fn answer<'a>(
     cx: &NodeCx,
     call: &Call,
@@ -111,6 +115,8 @@ async fn leave_recovery(cx: &NodeCx) -> ControlAnswer {
         }
         state.recovery_mode = RecMode::Normal;
         state.recoveries_left += 1;
+        state.left_in = Some(generation);
+        state.others_leave_until = Some(cx.now().plus_seconds(OTHERS_LEAVE_S));
     }
     publish(cx).await;
     done()
@@ -168,6 +174,7 @@ async fn compare_cluster_lock(cx: &NodeCx, leader: Pnn) -> Result<(), ControlAns
 async fn end_recovery(cx: &NodeCx) -> ControlAnswer {
     {
         let mut state = cx.state_mut();
+        state.others_leave_until = None;
         if state.recovery_mode == RecMode::Normal {
             let recovery = state.recoveries_left;
             let open = state.databases.iter_mut().filter_map(|db| db.commit.as_mut());

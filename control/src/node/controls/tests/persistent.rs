@@ -350,3 +350,88 @@ fn a_commit_that_begins_before_all_have_left_the_recovery_is_not_ended_with_it()
     assert!(recovering(&cluster), "the next one decides");
     assert_eq!(cluster.reply(id), None);
 }
+
+const NORMAL: ControlRequest<'static> = ControlRequest::SetRecMode(RecMode::Normal);
+const ACTIVE: ControlRequest<'static> = ControlRequest::SetRecMode(RecMode::Active);
+
+/// Both nodes in a recovery that has put the databases back in service already.
+fn at_the_end_of_a_recovery(cluster: &mut Cluster) {
+    for node in 0..2 {
+        cluster.control(node, &ACTIVE);
+        cluster.change(node, |state| state.left_in = None);
+    }
+}
+
+#[test]
+fn a_commit_after_a_recovery_waits_until_all_have_left_it() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    at_the_end_of_a_recovery(&mut cluster);
+    assert_eq!(cluster.control(0, &NORMAL), done());
+    cluster.took(0);
+    let id = commit(&mut cluster, db);
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::UPDATE_RECORD), [0; 0]);
+    assert_eq!(cluster.control(1, &NORMAL), done());
+    assert_eq!(cluster.reply(id), None);
+    assert_eq!(cluster.control(0, &ControlRequest::EndRecovery), done());
+    assert_eq!(cluster.reply(id), Some(done()));
+    assert!(stored(&cluster, 1, db) && !recovering(&cluster));
+}
+
+#[test]
+fn a_commit_waits_neither_for_ever_nor_into_the_next_recovery() {
+    let mut cluster = Cluster::running(2);
+    let db = persistent(&mut cluster, "secrets.tdb");
+    at_the_end_of_a_recovery(&mut cluster);
+    cluster.control(0, &NORMAL);
+    cluster.control(1, &NORMAL);
+    let id = commit(&mut cluster, db);
+    cluster.advance_ms(9_999);
+    assert_eq!(cluster.reply(id), None);
+    cluster.advance_ms(1);
+    assert_eq!(cluster.reply(id), Some(done()));
+    cluster.control(0, &ACTIVE);
+    cluster.control(0, &NORMAL);
+    let id = commit(&mut cluster, db);
+    assert_eq!(cluster.reply(id), None);
+    cluster.control(0, &ACTIVE);
+    assert_eq!(cluster.reply(id), Some(refused()));
+}
+
+#[test]
+fn an_update_of_a_node_that_has_left_the_recovery_waits_until_this_one_has() {
+    let mut cluster = Cluster::running(2);
+    let copies = volatile(&mut cluster, "locking.tdb");
+    let kept = persistent(&mut cluster, "secrets.tdb");
+    at_the_end_of_a_recovery(&mut cluster);
+    let buffers = [copies, kept].map(|db| one_record(db, b"key", header(1, 0), b"value"));
+    let from = Origin::Node(pnn(1), 0);
+    let ids = buffers.each_ref().map(|buffer| cluster.send_from(0, from, &update_of(buffer)));
+    assert_eq!(ids.map(|id| cluster.reply(id)), [None, None]);
+    cluster.control(0, &NORMAL);
+    assert_eq!(ids.map(|id| cluster.reply(id)), [Some(done()), Some(done())]);
+    assert!(stored(&cluster, 0, kept));
+    // This is the next recovery: it decides.
+    cluster.control(0, &ACTIVE);
+    for buffer in &buffers {
+        assert_eq!(cluster.control_from(0, from, &update_of(buffer)), refused());
+    }
+}
+
+#[test]
+fn an_update_waits_for_no_recovery_that_has_not_put_the_database_back() {
+    let mut cluster = Cluster::running(2);
+    let kept = persistent(&mut cluster, "secrets.tdb");
+    at_the_end_of_a_recovery(&mut cluster);
+    let buffer = one_record(kept, b"key", header(1, 0), b"value");
+    let from = Origin::Node(pnn(1), 0);
+    assert_eq!(cluster.control(0, &ControlRequest::DbFreeze(kept)), done());
+    assert_eq!(cluster.control_from(0, from, &update_of(&buffer)), refused());
+    assert_eq!(cluster.control(0, &ControlRequest::DbThaw(kept)), done());
+    let id = cluster.send_from(0, from, &update_of(&buffer));
+    assert_eq!(cluster.reply(id), None);
+    // The leader has died; the next one brings another generation.
+    cluster.change(0, |state| state.vnn_map.generation = Generation(GENERATION.0 + 1));
+    assert_eq!(cluster.reply(id), Some(refused()));
+    assert!(!stored(&cluster, 0, kept));
+}
