@@ -244,7 +244,11 @@ fn a_pushed_record_is_stored_and_marked_as_having_moved() {
     assert!(record.header.flags.contains(RecordFlags::MIGRATED_WITH_DATA));
     put(&mut subject.handle, b"k", 8, 0, b"newer");
     subject.done(Job::PushRecord(batch(&[(b"k", 7, 1, b"late")])));
+    subject.done(Job::PushRecord(batch(&[(b"k", 8, 1, b"late")])));
     assert_eq!(subject.get(b"k"), Some((8, 0, b"newer".to_vec())), "it has moved here since");
+    put(&mut subject.handle, b"k", 9, 2, b"newest");
+    subject.done(Job::PushRecord(batch(&[(b"k", 8, 1, b"late")])));
+    assert_eq!(subject.get(b"k"), Some((9, 2, b"newest".to_vec())), "and on to a third node");
     let broken = Job::PushRecord(vec![1, 2, 3]);
     assert!(matches!(subject.run(broken).1, Outcome::Failed(_)));
 }

@@ -59,7 +59,8 @@ impl Bench {
     }
 
     /// Stores a record that its writer has pushed to all nodes; durable when this returns. One that has
-    /// moved on since is newer here: then the push changes nothing (C stores whatever comes).
+    /// moved on since is newer here, or lives here: then the push changes nothing (C stores whatever
+    /// comes). It writes under the chain lock, as the shards do, so it needs no order with them.
     pub(super) fn push_record(&mut self, buffer: &[u8]) -> Result<(), String> {
         if self.frozen {
             return Err("a frozen database takes no pushed records".into());
@@ -74,7 +75,10 @@ impl Bench {
             header.flags = header.flags | RecordFlags::MIGRATED_WITH_DATA;
             let mut locked = self.handle.lock_key(record.key, LockKind::Write).map_err(failed)?;
             let known = locked.fetch_record(record.key, &mut value).map_err(failed)?;
-            if known.is_none_or(|known| known.header.rsn <= header.rsn) {
+            let is_older = |known: StoredRecord<'_>| {
+                known.header.rsn <= header.rsn && !known.header.dmaster.is(self.facts.pnn)
+            };
+            if known.is_none_or(is_older) {
                 let _done = locked.store_record(record.key, header, data).map_err(failed)?;
             }
             locked.unlock().map_err(failed)?;
