@@ -22,7 +22,7 @@ mod relay;
 mod status;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,7 +88,11 @@ impl Cluster {
         let lease = lease::Lease::take()?;
         let subnet = loopback::Subnet::take()?;
         let count = u8::try_from(config.subjects.len()).context("too many nodes")?;
-        let addresses: Vec<_> = (1..=count).map(|host| subnet.host(host)).collect();
+        let inside: Vec<_> = (1..=count).map(|host| subnet.host(host)).collect();
+        let addresses: Vec<IpAddr> = match config.network {
+            Network::Ipv6 => (1..=count).map(|host| cables::ipv6(host).into()).collect(),
+            _ => inside.iter().map(|address| (*address).into()).collect(),
+        };
         let directory = lease.directory().to_path_buf();
         let mut nodes = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
@@ -96,8 +100,9 @@ impl Cluster {
             write_node(&config, &directory, &base, index, *address)?;
             nodes.push(NodeState::new(config.subjects[index].clone(), base, *address));
         }
-        let cables = (config.network == Network::Cables).then(|| Cables::lay(&directory));
-        let relay = (config.network == Network::Relay).then(|| Relay::start(&subnet, &addresses));
+        let apart = matches!(config.network, Network::Cables | Network::Ipv6);
+        let cables = apart.then(|| Cables::lay(&directory));
+        let relay = (config.network == Network::Relay).then(|| Relay::start(&subnet, &inside));
         let (cables, relay) = (cables.transpose()?, relay.transpose()?);
         let cluster = Self { nodes, config, cables, relay, lease, subnet };
         let all: Vec<_> = (0..cluster.listed()).map(Some).collect();
@@ -119,7 +124,8 @@ impl Cluster {
             let line = |(position, node): (usize, &Option<usize>)| {
                 let address = self.nodes[node.unwrap_or(position)].address();
                 let through_relay = node.filter(|node| self.relay.is_some() && *node != reader);
-                let address = through_relay.map_or(address, |node| self.subnet.via(reader, node));
+                let via = |node| self.subnet.via(reader, node).into();
+                let address = through_relay.map_or(address, via);
                 NodeLine { address, deleted: node.is_none() }
             };
             let lines: Vec<_> = listed.iter().enumerate().map(line).collect();
@@ -129,22 +135,35 @@ impl Cluster {
         Ok(())
     }
 
-    /// Cuts the cable between two nodes: nothing arrives any more in either direction.
+    /// Cuts the cables between `node` and each of `others`, all at the same time: nothing arrives any
+    /// more in either direction.
     ///
     /// # Errors
     /// The cluster has no [`Network::Cables`], or the kernel refuses.
-    pub fn cut(&self, one: usize, other: usize) -> Result<()> {
-        self.cables()?.cut(self.nodes[one].address(), self.nodes[other].address())?;
-        self.cables()?.cut(self.nodes[other].address(), self.nodes[one].address())
+    pub fn cut(&self, node: usize, others: &[usize]) -> Result<()> {
+        self.cables()?.cut(&self.ways(node, others)?)
     }
 
     /// Mends what [`Cluster::cut`] cut.
     ///
     /// # Errors
     /// As [`Cluster::cut`].
-    pub fn mend(&self, one: usize, other: usize) -> Result<()> {
-        self.cables()?.mend(self.nodes[one].address(), self.nodes[other].address())?;
-        self.cables()?.mend(self.nodes[other].address(), self.nodes[one].address())
+    pub fn mend(&self, node: usize, others: &[usize]) -> Result<()> {
+        self.cables()?.mend(&self.ways(node, others)?)
+    }
+
+    fn ways(&self, node: usize, others: &[usize]) -> Result<Vec<(Ipv4Addr, Ipv4Addr)>> {
+        let address = |node: usize| match self.nodes[node].address() {
+            IpAddr::V4(address) => Ok(address),
+            IpAddr::V6(_) => bail!("only cables of Network::Cables can be cut"),
+        };
+        let own = address(node)?;
+        let mut ways = Vec::new();
+        for other in others {
+            let other = address(*other)?;
+            ways.extend([(own, other), (other, own)]);
+        }
+        Ok(ways)
     }
 
     fn cables(&self) -> Result<&Cables> {
@@ -237,7 +256,7 @@ impl Cluster {
     /// Last lines of every node's log, for error messages.
     #[must_use]
     pub fn log_tails(&self) -> String {
-        self.nodes().map(|node| node.log_tail(25)).collect()
+        self.nodes().map(|node| node.log_tail(60)).collect()
     }
 
     /// Stops every running daemon in the orderly way and checks that each ends.
@@ -280,7 +299,7 @@ fn write_node(
     shared: &Path,
     base: &Path,
     index: usize,
-    address: Ipv4Addr,
+    address: IpAddr,
 ) -> Result<()> {
     let socket = node::socket_in(base);
     if socket.as_os_str().len() > SOCKET_PATH_MAX {

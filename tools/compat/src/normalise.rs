@@ -8,7 +8,7 @@
 //!
 //! Origin: formats in `docs/spec/admin-interface.md` 1.3–1.9 and appendix A.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// What is variable because of where the cluster runs.
@@ -17,7 +17,7 @@ pub struct Place {
     /// The directory of the whole cluster; `node.N` below it is node N.
     pub directory: PathBuf,
     /// Addresses of the nodes in PNN order.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A replacement that a case asks for with `normalise:`.
@@ -206,7 +206,7 @@ mod tests {
     fn an_address_keeps_the_column_behind_it() {
         let place = Place {
             directory: PathBuf::new(),
-            addresses: vec![Ipv4Addr::new(127, 115, 12, 1), Ipv4Addr::new(127, 5, 2, 2)],
+            addresses: vec![IpAddr::from([127, 115, 12, 1]), IpAddr::from([127, 5, 2, 2])],
         };
         let long = "pnn:0 127.115.12.1     OK (THIS NODE)\n";
         let short = "pnn:1 127.5.2.2        OK\n";

@@ -11,7 +11,7 @@ mod driver;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringmaster_compat::cluster::{Cluster, Config, NODE_PORT, Node, Subject};
@@ -125,11 +125,11 @@ fn ends_the_daemon_by_rule(packet: &[u8]) -> bool {
 }
 
 /// A connection from the peer's address; `None` when our daemon does not listen just then.
-fn connect(from: Ipv4Addr, to: Ipv4Addr) -> Option<TcpStream> {
+fn connect(from: IpAddr, to: IpAddr) -> Option<TcpStream> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    bind(&socket, &SocketAddr::new(IpAddr::V4(from), 0)).expect("bound");
-    connect(&socket, &SocketAddr::new(IpAddr::V4(to), NODE_PORT)).ok()?;
+    bind(&socket, &SocketAddr::new(from, 0)).expect("bound");
+    connect(&socket, &SocketAddr::new(to, NODE_PORT)).ok()?;
     Some(TcpStream::from(socket))
 }
 
@@ -146,7 +146,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 /// Sends for a while on one connection, or until our daemon has had enough.
-fn rave(mad: &mut Mad, node: Node<'_>, peer: Ipv4Addr, place: &TcpListener, until: Instant) -> u64 {
+fn rave(mad: &mut Mad, node: Node<'_>, peer: IpAddr, place: &TcpListener, until: Instant) -> u64 {
     let Some(mut to) = connect(peer, node.address()) else { return 0 };
     to.set_write_timeout(Some(Duration::from_secs(5))).expect("set");
     let (mut from, mut sent, mut buffer) = (None, 0, vec![0; 65_536]);

@@ -130,7 +130,7 @@ fn a_node_that_dies_is_seen_by_the_other_and_comes_back() {
 }
 
 /// Ends the TCP connections from one address to another, as a firewall or a failing switch may.
-fn break_link(from: std::net::Ipv4Addr, to: std::net::Ipv4Addr) -> bool {
+fn break_link(from: std::net::IpAddr, to: std::net::IpAddr) -> bool {
     let (from, to) = (from.to_string(), to.to_string());
     let arguments = ["-K", "-tnH", "src", &from, "dst", &to, "dport", "=", ":4379"];
     let killed = std::process::Command::new("ss").args(arguments).output();

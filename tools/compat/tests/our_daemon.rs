@@ -99,8 +99,9 @@ fn a_second_daemon_is_refused_in_one_line() {
 
 /// Another address of the node's subnet, which is this test's alone.
 fn free_address(node: Node<'_>) -> String {
-    let [a, b, c, _] = node.address().octets();
-    format!("{a}.{b}.{c}.7")
+    let address = node.address().to_string();
+    let (subnet, _) = address.rsplit_once('.').expect("an IPv4 address");
+    format!("{subnet}.7")
 }
 
 fn write(base: &Path, name: &str, text: &str) {

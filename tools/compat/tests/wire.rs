@@ -61,7 +61,7 @@ fn node_information(cluster: &Cluster, client: &mut Client) {
     let file = client.call::<kinds::GetNodesFile>(&()).reply::<kinds::GetNodesFile>();
     assert_eq!(nodes, file, "all nodes are healthy");
     for (index, node) in nodes.0.iter().enumerate() {
-        let expected = SockAddr::new(cluster.node(index).address().into(), 4379);
+        let expected = SockAddr::new(cluster.node(index).address(), 4379);
         assert_eq!((node.flags, node.addr), (NodeFlags::NONE, expected));
     }
     let map = client.call::<kinds::GetVnnMap>(&()).reply::<kinds::GetVnnMap>();

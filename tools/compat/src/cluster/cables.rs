@@ -8,15 +8,16 @@
 //!   cluster's `CTDB_BASE`: it goes with the cluster, or with us, whatever comes first.
 //! - Nothing outside of the namespace is touched.
 
-use std::io::{BufRead, BufReader, PipeWriter};
-use std::net::Ipv4Addr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, PipeWriter, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::run;
+use crate::run::run_with_input;
 
 /// How long a change of the network may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,7 +25,14 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Brings the interface up, makes room for rules before the one for local addresses, reports, and
 /// stays until its stdin ends.
 const HOLD: &str = "ip link set lo up && ip rule add pref 100 lookup local && ip rule del pref 0 \
+                    && for host in 1 2 3 4 5 6 7 8; do \
+                    ip -6 addr add fd00:c7db::$host/128 dev lo nodad || exit; done \
                     && echo ready && exec cat";
+
+/// The IPv6 address of host `number` (1–8) in the namespace.
+pub(super) fn ipv6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0xc7db, 0, 0, 0, 0, 0, u16::from(number))
+}
 
 /// The cables of a cluster. All are whole at first.
 #[derive(Debug)]
@@ -61,23 +69,31 @@ impl Cables {
         command
     }
 
-    /// Cuts the cable from `from` to `to`; the other direction stays whole.
-    pub(super) fn cut(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<()> {
-        self.rule("add", from, to)
+    /// Cuts these cables, each from one address to another; the other directions stay whole.
+    pub(super) fn cut(&self, ways: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
+        self.rules("add", ways)
     }
 
     /// Mends what [`Cables::cut`] cut.
-    pub(super) fn mend(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<()> {
-        self.rule("del", from, to)
+    pub(super) fn mend(&self, ways: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
+        self.rules("del", ways)
     }
 
-    fn rule(&self, verb: &str, from: Ipv4Addr, to: Ipv4Addr) -> Result<()> {
-        let (from, to) = (from.to_string(), to.to_string());
+    /// All by one program: half a change must not last.
+    fn rules(&self, verb: &str, ways: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
+        let lines = ways.iter().fold(String::new(), |mut lines, (from, to)| {
+            let _ = writeln!(lines, "rule {verb} pref 1 from {from} to {to} blackhole");
+            lines
+        });
+        let (reader, mut writer) = std::io::pipe().context("cannot make a pipe")?;
+        // Far less than a pipe holds.
+        writer.write_all(lines.as_bytes()).context("cannot write to a pipe")?;
+        drop(writer);
         let mut command = self.command(Path::new("ip"));
-        command.args(["rule", verb, "pref", "1", "from", &from, "to", &to, "blackhole"]);
-        let output = run(&mut command, TIMEOUT)?;
+        command.args(["-batch", "-"]);
+        let output = run_with_input(&mut command, reader.into(), TIMEOUT)?;
         if !output.success() {
-            bail!("ip rule {verb} from {from} to {to}: {output}");
+            bail!("ip -batch: {lines}{output}");
         }
         Ok(())
     }
@@ -95,6 +111,7 @@ impl Drop for Cables {
 mod tests {
     use super::*;
     use crate::prerequisite;
+    use crate::run::run;
 
     fn reaches(cables: &Cables, from: &str, to: &str) -> bool {
         let mut command = cables.command(Path::new("ip"));
@@ -111,11 +128,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cables = Cables::lay(directory.path()).unwrap();
         let [one, two] = [1, 2].map(|host| Ipv4Addr::new(127, 1, 1, host));
-        cables.cut(one, two).unwrap();
+        cables.cut(&[(one, two)]).unwrap();
         assert!(!reaches(&cables, "127.1.1.1", "127.1.1.2"));
         assert!(reaches(&cables, "127.1.1.2", "127.1.1.1"));
         assert!(reaches(&cables, "127.1.1.1", "127.1.1.3"));
-        cables.mend(one, two).unwrap();
+        cables.mend(&[(one, two)]).unwrap();
         assert!(reaches(&cables, "127.1.1.1", "127.1.1.2"));
     }
 }

@@ -5,7 +5,7 @@
 //! 3.4.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub enum Network {
     Loopback,
     /// A loopback interface of the cluster's own, whose [`super::Cables`] can be cut.
     Cables,
+    /// The same with IPv6 addresses, and whole for good.
+    Ipv6,
     /// A [`super::Relay`] in this process that sees every packet. Each node then has another nodes
     /// file (the others are the relay's addresses), which `ctdb reloadnodes` does not take.
     Relay,
@@ -74,7 +76,7 @@ pub struct Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeLine {
     /// Where the node listens.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Whether the line is commented out: a deleted node keeps its number.
     pub deleted: bool,
 }
@@ -255,7 +257,7 @@ impl Config {
         index: usize,
         base: &Path,
         lock: &Path,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> String {
         let base = base.display();
         let own = self.node_conf.get(index).map_or("", String::as_str);
@@ -305,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_cluster_without_lock_names_none_in_its_configuration() {
-        let address = Ipv4Addr::new(127, 1, 1, 1);
+        let address = IpAddr::from([127, 1, 1, 1]);
         let with = Config::new(1).conf_file(0, Path::new("/b"), Path::new("/lock"), address);
         let without = Config::new(1).without_cluster_lock();
         let without = without.conf_file(0, Path::new("/b"), Path::new("/lock"), address);

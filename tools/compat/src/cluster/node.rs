@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::PipeWriter;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,13 +34,13 @@ pub(super) fn socket_in(base: &Path) -> PathBuf {
 pub(super) struct NodeState {
     subject: Subject,
     base: PathBuf,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// Held open as long as the daemon may run; see the header of `cluster.rs`.
     stdin: Mutex<Option<PipeWriter>>,
 }
 
 impl NodeState {
-    pub(super) const fn new(subject: Subject, base: PathBuf, address: Ipv4Addr) -> Self {
+    pub(super) const fn new(subject: Subject, base: PathBuf, address: IpAddr) -> Self {
         Self { subject, base, address, stdin: Mutex::new(None) }
     }
 
@@ -48,7 +48,7 @@ impl NodeState {
         &self.base
     }
 
-    pub(super) const fn address(&self) -> Ipv4Addr {
+    pub(super) const fn address(&self) -> IpAddr {
         self.address
     }
 
@@ -99,7 +99,7 @@ impl<'a> Node<'a> {
 
     /// The node's address (port 4379).
     #[must_use]
-    pub fn address(&self) -> Ipv4Addr {
+    pub fn address(&self) -> IpAddr {
         self.state().address
     }
 
