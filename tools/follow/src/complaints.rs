@@ -117,7 +117,7 @@ const WORDS: &[&str] = &[
     "unexpected",
     "error",
     "fail",
-    "unable ",
+    " unable ",
     "cannot",
     "dmaster",
     "inconsisten",
@@ -134,6 +134,7 @@ const AMONG_THEMSELVES: &[&str] = &[
     "ctdb-recoverd: ../../ctdb/server/ctdb_recoverd.c:# Unable to update node capabilities.",
     "ctdb-recoverd: Async operation failed with ret=-# res=-# opcode=#",
     "ctdb-recoverd: Async wait failed - fail_count=#",
+    "ctdb-recoverd: Unable to begin - recoveries are disabled",
     "ctdb-recoverd: Unable to take cluster lock - contention",
     "ctdb-recoverd: async_getnodemap_error: Failed to retrieve nodemap from node #",
     "ctdb-recoverd: ctdb_control error: 'ctdb_control to disconnected node'",
@@ -179,6 +180,9 @@ mod tests {
     #[test]
     fn trouble_that_c_does_not_have_with_itself_is_a_complaint() {
         assert!(is_allowed("ctdbd: Attached to database '…/a.tdb.#' with flags #"));
+        assert!(is_allowed("ctdbd: Loading tunables from …/ctdb.tunables"));
+        assert!(is_allowed("ctdbd: DB Attach to database a.tdb denied by tunable X == #"));
+        assert!(!is_allowed("ctdbd: Unable to do what has never been seen"));
         assert!(is_allowed("ctdb-recoverd: Async wait failed - fail_count=#"));
         assert!(!is_allowed("ctdbd: ctdb request # of type # length # from node # has bad magic"));
         assert!(!is_allowed("ctdbd: vnn # dmaster request for a record that is not here"));

@@ -24,8 +24,11 @@ use ringmaster_client::Client;
 use crate::PATIENCE;
 use crate::life::Life;
 
+/// Set to `1`: the long form of everything that runs beside a load.
+pub const SOAK: &str = "RINGMASTER_SOAK";
+
 /// Pause of a worker after each round: the load is there to be correct, not to be heavy.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(8);
 
 /// What a worker does over and over.
 pub trait Work: Send {
@@ -109,10 +112,15 @@ impl Desk {
         orders.1.clone()
     }
 
-    /// Waits for another order than to pause.
+    /// Waits for another order than to pause. One that was resumed and paused again before it has
+    /// noticed is paused still.
     fn wait_paused(&self) -> Wanted {
         let mut orders = self.orders();
         while orders.0 == Wanted::Pause {
+            if orders.1 != Doing::Paused {
+                orders.1 = Doing::Paused;
+                self.changed.notify_all();
+            }
             orders = self.changed.wait(orders).unwrap_or_else(PoisonError::into_inner);
         }
         orders.0
@@ -142,16 +150,19 @@ impl Load {
         self.workers.push(Worker { name: format!("{name} at node {node}"), node, desk });
     }
 
-    /// Waits until every worker that is not paused has done `count` more rounds.
+    /// Waits until every worker that is not paused has done `count` more rounds; a hundred times as
+    /// many where [`SOAK`] is set.
     ///
     /// # Errors
     /// One has failed, or does not get on.
     pub fn rounds(&self, count: u64) -> Result<()> {
+        let soak = std::env::var_os(SOAK).is_some_and(|value| value == "1");
+        let (count, patience) = if soak { (count * 100, PATIENCE * 10) } else { (count, PATIENCE) };
         let running = self.workers.iter().filter(|worker| worker.desk.wanted() == Wanted::Run);
         let goals: Vec<_> = running
             .map(|worker| (worker, worker.desk.rounds.load(Ordering::Relaxed) + count))
             .collect();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         for (worker, goal) in goals {
             loop {
                 let rounds = worker.desk.rounds.load(Ordering::Relaxed);
@@ -181,13 +192,22 @@ impl Load {
     /// # Errors
     /// One has failed, or does not come to its end.
     pub fn pause(&self, node: usize) -> Result<()> {
-        for worker in self.at(node) {
+        self.pause_those(|_, at| at == node)
+    }
+
+    /// The same for the workers that `which` picks by name and node.
+    ///
+    /// # Errors
+    /// As [`Load::pause`].
+    pub fn pause_those(&self, which: impl Fn(&str, usize) -> bool) -> Result<()> {
+        for worker in self.those(&which) {
             worker.desk.order(Wanted::Pause);
         }
-        for worker in self.at(node) {
+        for worker in self.those(&which) {
             match worker.desk.wait_for(|doing| *doing != Doing::Working) {
                 Doing::Paused => {}
-                _ => worker.check()?,
+                Doing::Working => bail!("{}: does not finish its round", worker.name),
+                Doing::Ended(_) => worker.check()?,
             }
         }
         Ok(())
@@ -195,7 +215,12 @@ impl Load {
 
     /// Has the workers of `node` go on.
     pub fn resume(&self, node: usize) {
-        for worker in self.at(node) {
+        self.resume_those(|_, at| at == node);
+    }
+
+    /// The same for the workers that `which` picks by name and node.
+    pub fn resume_those(&self, which: impl Fn(&str, usize) -> bool) {
+        for worker in self.those(&which) {
             let mut orders = worker.desk.orders();
             orders.0 = Wanted::Run;
             if orders.1 == Doing::Paused {
@@ -223,8 +248,8 @@ impl Load {
         Ok(())
     }
 
-    fn at(&self, node: usize) -> impl Iterator<Item = &Worker> {
-        self.workers.iter().filter(move |worker| worker.node == node)
+    fn those(&self, which: &impl Fn(&str, usize) -> bool) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| which(&worker.name, worker.node))
     }
 }
 
@@ -257,7 +282,6 @@ fn labour(work: &mut impl Work, socket: &Path, desk: &Desk) -> Result<()> {
         }
         drop((client, tool));
         if desk.wanted() == Wanted::Pause {
-            desk.report(Doing::Paused);
             if desk.wait_paused() == Wanted::Run {
                 continue;
             }

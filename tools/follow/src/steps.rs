@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use ringmaster_client::DbKind;
-use ringmaster_protocol::control::kinds;
+use ringmaster_protocol::control::{InStatus, kinds};
 use ringmaster_protocol::hash::jenkins;
 use ringmaster_protocol::node::{NodeFlags, NodeMap};
+use ringmaster_protocol::process::RecMode;
 use ringmaster_protocol::record::RecordHeader;
 
 use crate::PATIENCE;
@@ -114,11 +115,40 @@ impl Usual {
 }
 
 impl Usual {
+    /// Does what `hurt` does to `node`, which is evacuated, when no file has an old copy of a
+    /// transaction's lock: the lock's record comes and goes (see [`Usual::start_lasting`]), and an old
+    /// one that comes back is held for ever, or lets two have it. So transactions rest, and a recovery
+    /// forgets the deleted records everywhere.
+    ///
+    /// # Errors
+    /// A worker failed, there is no recovery, or `hurt` fails.
+    pub fn hurt(&self, life: &Life, node: usize, hurt: impl FnOnce() -> Result<()>) -> Result<()> {
+        let commits = |name: &str| name.starts_with("committing");
+        self.load.pause_those(|name, _| commits(name))?;
+        recover(life, life.others(node)[0])?;
+        hurt()?;
+        self.load.resume_those(|name, at| commits(name) && at != node);
+        Ok(())
+    }
+
     /// Waits until the others have given `node` up and recovered without it, and the load gets on.
     ///
     /// # Errors
     /// It does not come to that.
     pub fn go_on_without(&self, life: &Life, node: usize) -> Result<()> {
+        self.is_given_up(life, node)?;
+        let others = life.others(node);
+        life.wait("a recovery without the node", || {
+            (lmasters(life, others[0]).ok()? == others).then_some(())
+        })?;
+        self.load.rounds(5)
+    }
+
+    /// Waits until the others know that `node` is gone. There may be nobody to lead a recovery.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn is_given_up(&self, life: &Life, node: usize) -> Result<()> {
         let others = life.others(node);
         life.wait("the others give the node up", || {
             let given_up = others.iter().all(|observer| {
@@ -126,10 +156,8 @@ impl Usual {
                 let flags = map.and_then(|map| map.find(pnn(node)).map(|entry| entry.flags));
                 flags.is_some_and(|flags| flags.contains(NodeFlags::DISCONNECTED))
             });
-            let recovered = lmasters(life, others[0]).ok()? == others;
-            (given_up && recovered).then_some(())
-        })?;
-        self.load.rounds(5)
+            given_up.then_some(())
+        })
     }
 
     /// Waits until all nodes are healthy together, and the load gets on.
@@ -140,6 +168,24 @@ impl Usual {
         life.settle(&life.nodes())?;
         self.load.rounds(5)
     }
+}
+
+/// Recovers the cluster by the tool on `node`, and waits until all nodes have left the recovery.
+///
+/// # Errors
+/// They do not.
+pub fn recover(life: &Life, node: usize) -> Result<()> {
+    let before = generation(life, node)?;
+    life.ctdb(node, &["recover"])?;
+    life.wait("a recovery everywhere", || {
+        let done = |node: usize| -> Result<bool> {
+            let mut client = life.client(node)?;
+            let to = client.own_node();
+            let InStatus(mode) = client.control::<kinds::GetRecMode>(to, &())?;
+            Ok(mode == RecMode::Normal && generation(life, node)? != before)
+        };
+        life.nodes().into_iter().all(|node| done(node).unwrap_or(false)).then_some(())
+    })
 }
 
 /// Moves every record of the volatile databases that `node` owns to `heir`.

@@ -7,7 +7,8 @@ use ringmaster_compat::run::run_with_input;
 use ringmaster_follow::PATIENCE;
 use ringmaster_follow::life::Life;
 use ringmaster_follow::steps::{
-    attach_everywhere, catdb, generation, lmasters, local, set_tunable, store, wait_for_flags,
+    attach_everywhere, catdb, generation, lmasters, local, recover, set_tunable, store,
+    wait_for_flags,
 };
 use ringmaster_protocol::node::NodeFlags;
 use std::fmt::Write as _;
@@ -20,16 +21,6 @@ fn story(life: &Life) -> Result<()> {
     newest_copy_wins(life).context("the newest copy")?;
     update_record(life).context("transactions by the tool")?;
     detached(life).context("detach")
-}
-
-fn recover(life: &Life, node: usize) -> Result<()> {
-    let before = generation(life, node)?;
-    life.ctdb(node, &["recover"])?;
-    life.wait("a recovery everywhere", || {
-        let new = |node| generation(life, node).is_ok_and(|generation| generation != before);
-        life.nodes().into_iter().all(new).then_some(())
-    })?;
-    life.cluster.settle().map(drop)
 }
 
 /// Gives the tool the changes of one transaction.
@@ -174,6 +165,8 @@ fn update_record(life: &Life) -> Result<()> {
 fn detached(life: &Life) -> Result<()> {
     for node in life.nodes() {
         let name = format!("detached{node}.tdb");
+        // A node that hears of a database tells the others of it, when it has it.
+        attach_everywhere(life, node, &name, DbKind::Volatile)?;
         store(life, node, &name, b"key", b"value")?;
         let known =
             |at: usize| -> Result<bool> { Ok(life.ctdb(at, &["getdbmap"])?.contains(&name)) };
@@ -187,6 +180,7 @@ fn detached(life: &Life) -> Result<()> {
         set_tunable(life, &life.nodes(), "AllowClientDBAttach", 1)?;
         // Attached again it is empty.
         let other = life.others(node)[0];
+        attach_everywhere(life, other, &name, DbKind::Volatile)?;
         ensure!(store(life, other, &name, b"key", b"new")?.is_empty(), "an old value is back");
         let found = local(life, other, &name, b"key")?.context("just stored")?;
         ensure!(found.1 == b"new", "{found:?}");

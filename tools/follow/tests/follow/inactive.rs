@@ -1,11 +1,12 @@
 //! Nodes that are told to stay out of it, one after the other, while clients work on the others.
 
 use anyhow::{Context, Result, ensure};
+use ringmaster_compat::cluster::Config;
 use ringmaster_follow::life::Life;
 use ringmaster_follow::steps::{Usual, lmasters, wait_for_flags};
 use ringmaster_protocol::node::NodeFlags;
 
-super::lives!(|config| config, story);
+super::lives!(Config::with_public_addresses, story);
 
 fn story(life: &Life) -> Result<()> {
     let usual = Usual::start(life);

@@ -5,28 +5,27 @@
 mod databases;
 mod deaths;
 mod hangs;
+mod hostile;
 mod inactive;
+mod ipv6;
 mod life_of_a_record;
 mod members;
 mod movement;
+mod pushes;
 mod recoveries;
 mod vacuum;
 
 /// The tests of one scenario: one for each composition.
 macro_rules! lives {
     ($shape:expr, $story:path) => {
-        #[test]
-        fn ccc() {
-            ringmaster_follow::life::live(ringmaster_follow::life::CCC, $shape, $story);
-        }
-        #[test]
-        fn cco() {
-            ringmaster_follow::life::live(ringmaster_follow::life::CCO, $shape, $story);
-        }
-        #[test]
-        fn coo() {
-            ringmaster_follow::life::live(ringmaster_follow::life::COO, $shape, $story);
-        }
+        $crate::lives! { $shape, $story, ccc CCC, cco CCO, coo COO }
+    };
+    ($shape:expr, $story:path, $($name:ident $composition:ident),*) => {
+        $(#[test]
+        fn $name() {
+            use ringmaster_follow::life::{$composition, live};
+            live($composition, $shape, $story);
+        })*
     };
 }
 use lives;

@@ -1,8 +1,12 @@
 //! Deleted records vanish from every node's file, and none comes back.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use ringmaster_client::client::ControlOptions;
 use ringmaster_client::{Client, Database, DbKind};
+use ringmaster_compat::column::our_tool;
+use ringmaster_compat::prerequisite::skip;
 use ringmaster_follow::PATIENCE;
 use ringmaster_follow::life::Life;
 use ringmaster_follow::load::Load;
@@ -42,8 +46,7 @@ fn under_load(life: &Life) -> Result<()> {
     let kept = 14;
     for node in life.nodes() {
         wait_until_gone(life, node)?;
-        let dumped = life.ctdb(node, &["cattdb", toggles.name()])?;
-        ensure!(!dumped.contains("toggle"), "node {node}: {dumped}");
+        no_dump_has_it(life, node, toggles.name())?;
     }
     // A recovery takes what any file holds, and there is nothing.
     let before = generation(life, 0)?;
@@ -56,6 +59,31 @@ fn under_load(life: &Life) -> Result<()> {
     }
     counters.check(life)?;
     toggles.check(life)
+}
+
+/// What C's programs and ours read in the node's file.
+fn no_dump_has_it(life: &Life, node: usize, name: &str) -> Result<()> {
+    let file = life.node(node).volatile_directory().join(format!("{name}.{node}"));
+    let file = file.to_string_lossy();
+    let mut dumps = vec![
+        life.ctdb(node, &["cattdb", name])?,
+        life.run_ok(node, Path::new("/usr/bin/tdbdump"), &[&file])?,
+    ];
+    let by_c = life.run_ok(node, Path::new("/usr/bin/ltdbtool"), &["dump", "-p", &file])?;
+    let ours = our_tool().map(|tool| tool.with_file_name("ltdbtool")).filter(|tool| tool.exists());
+    match ours {
+        Some(ltdbtool) => {
+            let by_ours = life.run_ok(node, &ltdbtool, &["dump", "-p", &file])?;
+            ensure!(by_c == by_ours, "node {node}: ltdbtool, C's\n{by_c}ours\n{by_ours}");
+        }
+        None => skip("our ltdbtool is not built (cargo build -p ringmaster-admin)"),
+    }
+    dumps.push(by_c);
+    for dump in dumps {
+        ensure!(dump.contains("counter 0"), "node {node}: the counters are not in {dump}");
+        ensure!(!dump.contains("toggle"), "node {node}: {dump}");
+    }
+    Ok(())
 }
 
 fn wait_until_gone(life: &Life, node: usize) -> Result<()> {
