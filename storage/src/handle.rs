@@ -54,6 +54,7 @@ pub struct Database {
     flags: Flags,
     write: bool,
     wait_limit: Arc<WaitLimit>,
+    pub(crate) made_here: bool,
 }
 
 /// Why another handle could not be made.
@@ -90,7 +91,14 @@ impl Database {
         wait_limit: Arc<WaitLimit>,
     ) -> Self {
         let (flags, write) = (options.flags, options.write);
-        Self { path: path.to_owned(), store, layout, area, flags, write, wait_limit }
+        let path = path.to_owned();
+        Self { path, store, layout, area, flags, write, wait_limit, made_here: false }
+    }
+
+    /// The file was empty before this open: nobody can have slept on its mutexes before.
+    #[must_use]
+    pub fn made_here(&self) -> bool {
+        self.made_here
     }
 
     /// Another handle, for another thread: call it there (held mutexes belong to a thread). Holds

@@ -169,6 +169,8 @@ struct Opening<'p> {
 
 impl Opening<'_> {
     fn run(mut self) -> Result<Handle, OpenError> {
+        // Under OPEN: whoever writes the first byte holds it too.
+        let was_empty = self.file.metadata().map_err(self.system("look at"))?.len() == 0;
         if self.options.flags.contains(Flags::CLEAR_IF_FIRST) {
             self.first = self.try_active()?;
             if self.first {
@@ -196,8 +198,9 @@ impl Opening<'_> {
         }
         self.recover(&store)?;
         self.unlock(FileLocks::unlock_open)?;
-        let database =
+        let mut database =
             Database::new(self.path, store, layout, area, &self.options, self.wait_limit);
+        database.made_here = was_empty;
         Ok(Handle::first(Arc::new(database), self.locks))
     }
 

@@ -371,3 +371,16 @@ fn sequence_numbers_count_as_in_libtdb() {
     store(&mut silent, b"x", b"z");
     assert_eq!(ours.database().seqnum().unwrap().cast_signed(), theirs.seqnum() + 1);
 }
+
+#[test]
+fn only_who_makes_a_file_knows_that_nobody_slept_on_it_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.tdb");
+    let options = OpenOptions::create(131, CTDB_MUTEX);
+    let first = open(&path, &options).unwrap();
+    assert!(first.database().made_here());
+    assert!(!open(&path, &options).unwrap().database().made_here());
+    drop(first);
+    // CLEAR_IF_FIRST empties the file for whoever is alone, and yet it is an old one.
+    assert!(!open(&path, &options).unwrap().database().made_here());
+}

@@ -20,7 +20,7 @@ pub mod uring;
 
 use std::{io, ops::Deref, time::Duration};
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 pub use slots::Token;
@@ -197,6 +197,9 @@ pub trait Reactor {
     /// Bytes that wait for the stream's reader, those under way to the kernel included.
     fn queued(&self, token: Token) -> usize;
 
+    /// The socket behind a token, for its options. `None` when it is gone.
+    fn socket(&self, token: Token) -> Option<BorrowedFd<'_>>;
+
     /// Sends what was appended, sleeps as `wait` allows, adds what happened to `events`.
     ///
     /// # Errors
@@ -292,6 +295,9 @@ impl Reactor for AnyReactor {
     }
     fn queued(&self, token: Token) -> usize {
         self.inner().queued(token)
+    }
+    fn socket(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        self.inner().socket(token)
     }
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> Result<(), ReactorError> {
         self.inner_mut().turn(wait, events)

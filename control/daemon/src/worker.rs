@@ -288,8 +288,10 @@ impl Bench {
     fn open(facts: Facts, path: &Path, options: &OpenOptions) -> Result<Self, String> {
         let failed = |why: &dyn fmt::Display| format!("cannot open {}: {why}", path.display());
         let mut handle = open(path, options).map_err(|error| failed(&error))?;
-        if let Some(mutexes) = handle.database().mutexes() {
-            // A daemon that died may have kept a wake-up that others sleep for.
+        let database = handle.database();
+        if let Some(mutexes) = database.mutexes().filter(|_| !database.made_here()) {
+            // A daemon that died may have kept a wake-up that others sleep for. One system call
+            // per chain: half the price of an attach, so not for a file that is new.
             mutexes.wake_everybody();
         }
         if facts.is_persistent() {

@@ -29,6 +29,9 @@ use rustix::fd::OwnedFd;
 use super::{ShardId, message::Credit};
 use crate::view::NodeView;
 
+/// How often a busy link reminds the kernel that acknowledgements may wait.
+const ACKS_WAIT: Duration = Duration::from_millis(20);
+
 /// The shard that owns the links to a peer.
 #[must_use]
 pub fn owner_of_peer(peer: Pnn, shard_count: u16) -> ShardId {
@@ -71,6 +74,8 @@ pub(super) struct Lane {
     pub(super) complained: bool,
     /// Bytes appended to the outgoing connection since it stands.
     appended: u64,
+    /// Until when the kernel still knows that acknowledgements may wait; time since the start.
+    acks_wait_until: Duration,
     /// Credits of streams, each with the position at which its packet ends.
     credits: VecDeque<(u64, Credit)>,
 }
@@ -141,6 +146,18 @@ impl Lanes {
         Ok(())
     }
 
+    /// Something has arrived from a peer: its acknowledgement may wait for the next.
+    pub(super) fn delay_acks(&mut self, reactor: &AnyReactor, pnn: Pnn, now: Duration) {
+        let Some(lane) = self.by_pnn.get_mut(&pnn) else { return };
+        if now < lane.acks_wait_until {
+            return;
+        }
+        lane.acks_wait_until = now + ACKS_WAIT;
+        if let Some(stream) = lane.incoming.and_then(|token| reactor.socket(token)) {
+            socket::delay_acks(stream);
+        }
+    }
+
     /// Takes a connection of a peer.
     pub(super) fn accept(
         &mut self,
@@ -154,6 +171,7 @@ impl Lanes {
         lane.assembly = Some(Assembly::new(NODE_FRAMING));
         lane.complained = false;
         lane.announced = None;
+        lane.acks_wait_until = Duration::ZERO;
         self.by_token.insert(token, (pnn, Way::Incoming));
         Ok(())
     }
@@ -248,6 +266,7 @@ impl Lane {
             announced: None,
             complained: false,
             appended: 0,
+            acks_wait_until: Duration::ZERO,
             credits: VecDeque::new(),
         }
     }

@@ -225,6 +225,7 @@ impl Shard {
             self.link_event(pnn, Event::OutgoingBroken(Why::Malformed));
             return true;
         }
+        self.io.lanes.delay_acks(&self.reactor, pnn, self.started.elapsed());
         let assembly = self.io.lanes.by_pnn.get_mut(&pnn).and_then(|lane| lane.assembly.take());
         let Some(mut assembly) = assembly else { return true };
         let fed = assembly.feed(

@@ -334,6 +334,10 @@ impl Reactor for PollReactor {
         self.entries.get(token).map_or(0, |entry| entry.out.len() - entry.sent)
     }
 
+    fn socket(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        self.entries.get(token).map(|entry| entry.fd.as_fd())
+    }
+
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> Result<(), ReactorError> {
         let before = events.len();
         for token in std::mem::take(&mut self.dirty) {

@@ -22,7 +22,7 @@ use std::{collections::VecDeque, fmt, io, time::Duration};
 
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use rustix::{
-    fd::{AsRawFd, FromRawFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     net::Shutdown,
 };
 
@@ -598,6 +598,10 @@ impl Reactor for UringReactor {
 
     fn queued(&self, token: Token) -> usize {
         self.entries.get(token).map_or(0, |entry| entry.outgoing.queued())
+    }
+
+    fn socket(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        self.entries.get(token).map(|entry| entry.fd.as_fd())
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> Result<(), ReactorError> {
