@@ -7,6 +7,7 @@
 //! - A worker that is paused has no client: it connects anew when it goes on.
 //! - A worker's first error ends it, and every later wait on the load reports it.
 
+pub mod churn;
 pub mod counters;
 pub mod messages;
 pub mod toggles;
@@ -281,10 +282,8 @@ fn labour(work: &mut impl Work, socket: &Path, desk: &Desk) -> Result<()> {
             thread::sleep(PACE);
         }
         drop((client, tool));
-        if desk.wanted() == Wanted::Pause {
-            if desk.wait_paused() == Wanted::Run {
-                continue;
-            }
+        if desk.wanted() == Wanted::Pause && desk.wait_paused() == Wanted::Run {
+            continue;
         }
         return Ok(());
     }

@@ -100,6 +100,20 @@ const STEPS: &[Step] = &[
         keep: 6,
     },
     Step {
+        name: "follow",
+        about: "our daemon among C's: every scenario with loads a hundred times as long, 10 minutes of a node and clients gone mad",
+        cargo: "test --release -p ringmaster-follow --test follow -- --nocapture --skip churn",
+        env: &[("RINGMASTER_SOAK", "1"), ("RINGMASTER_SOAK_SECONDS", "600"), ("RUST_TEST_THREADS", "3")],
+        keep: 60,
+    },
+    Step {
+        name: "vacuum-load",
+        about: "1,000 records a second made and deleted on each node for 5 minutes, without vacuuming and with: C's alone, then mixed",
+        cargo: "test --release -p ringmaster-follow --test follow -- --nocapture churn",
+        env: &[("RINGMASTER_SOAK_SECONDS", "300"), ("RUST_TEST_THREADS", "1")],
+        keep: 30,
+    },
+    Step {
         name: "many-clients",
         about: "5,000 clients and a million records in one volatile database: memory and descriptors beside C's",
         cargo: "test --release -p ringmaster-compat --test many_clients -- --nocapture",
@@ -191,6 +205,8 @@ const NEEDS: &[(&str, &str)] = &[("miri", "+nightly miri --version"), ("deny", "
 const STARTS: &[(&str, &str)] = &[
     ("mixed-load", OUR_DAEMON),
     ("hostile-node", OUR_DAEMON),
+    ("follow", OUR_DAEMON_AND_TOOL),
+    ("vacuum-load", OUR_DAEMON_AND_TOOL),
     ("many-clients", OUR_DAEMON),
     ("idle", OUR_DAEMON),
     ("node-bench", OUR_DAEMON),
@@ -202,6 +218,9 @@ const STARTS: &[(&str, &str)] = &[
 
 const OUR_DAEMON: &str =
     "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-admin";
+
+const OUR_DAEMON_AND_TOOL: &str = "build --release -p ringmaster-daemon -p ringmaster-eventd \
+                                   -p ringmaster-admin -p ringmaster-ctdb";
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     if args.iter().any(|arg| arg == "--list") {

@@ -2,6 +2,7 @@
 //! Many of them run side by side: they mostly wait.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod churn;
 mod databases;
 mod deaths;
 mod hangs;
