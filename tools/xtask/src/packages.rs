@@ -11,8 +11,11 @@ use crate::suite;
 
 /// What the tests of today use, beside [`FOR_DEMO`].
 pub(crate) const FOR_TESTS: &[&str] = &[
+    "etcd-server",
+    "libprotobuf-dev",
     "libtdb1",
     "procps",
+    "protobuf-compiler",
     "python3-tdb",
     "samba-testsuite",
     "samba-vfs-modules",
