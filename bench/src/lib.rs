@@ -11,9 +11,12 @@
 
 pub mod compare;
 pub mod crowd;
+pub mod histogram;
 pub mod migration;
+pub mod mover;
 pub mod node;
 pub mod report;
 pub mod several;
 pub mod targets;
 pub mod wires;
+mod witness;

@@ -1,38 +1,36 @@
-//! Records that move between nodes: clients of several nodes, in one thread, that change records as
-//! smbd does.
+//! Records that move between nodes, wanted by clients that are processes of their own.
 //!
-//! Role: makes the load and takes the times. A client locks a record's chain in its node's file; if
-//! the record is not there it asks its daemon for it, waits for the answer, and looks again.
+//! Role: starts the clients (`mover`), lets them begin together, adds up what they have done, and
+//! checks that nothing was lost. One process of many clients would not do: real ones lose their
+//! processor while they hold a chain, and contend for chains in the kernel.
 //! Invariants
-//! - Closed loop: a client begins its next operation when the last one is done.
-//! - Every increment is in its record at the end: [`Movers::verify`].
-//! - Nobody holds a chain while anything is waited for.
+//! - All clients are connected before the first one begins.
+//! - Every increment is in its record at the end; the lock was never held by two.
+//! - No client outlives the run, however it ends.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ringmaster_client::{Client, Database, DbKind};
-use ringmaster_protocol::{
-    Packet,
-    call::{CallFlags, CallId, ReqCall},
+use ringmaster_client::{Client, DbKind};
+use ringmaster_protocol::Pnn;
+
+use crate::histogram::{Latencies, Moments};
+use crate::mover::{
+    DATABASE, Done, Order, Phases, READY, STORM_KEYS, SUBCOMMAND, key_of, now, number_in,
 };
-
-use crate::crowd::Measured;
 use crate::node::Usage;
-use crate::wires::{Arrived, Home, SILENCE_MAX, Wires};
+use crate::wires::{Home, SILENCE_MAX};
+use crate::witness::Witness;
 
-/// Keys of [`MovingLoad::Storm`].
-const STORM_KEYS: u64 = 1_000;
-
-/// A client that finds the lock of [`MovingLoad::GLock`] taken looks again after this long.
-const LOCK_PAUSE: Duration = Duration::from_millis(1);
-
-/// For what the load does beside its operations.
+/// For what is asked after the run.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A chain is held for microseconds only.
-const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the order to begin until the beginning: every client has read the order by then, or begins
+/// late by so much as it was read late.
+const BARRIER: Duration = Duration::from_millis(50);
 
 /// What the clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,257 +68,191 @@ impl MovingLoad {
     }
 }
 
+/// What a run has shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moved {
+    /// Operations.
+    pub operations: u64,
+    /// Calls: each asks for a record of another node (or the first time from nowhere).
+    pub calls: u64,
+    /// Times of the operations.
+    pub latencies: Latencies,
+    /// Longest time without any.
+    pub silence: Duration,
+    /// What all clients had of the processors, as shares of one.
+    pub load: Shares,
+    /// The same of the daemons.
+    pub daemons: Shares,
+}
+
+/// Shares of one processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shares {
+    /// On it.
+    pub busy: f64,
+    /// Ready, but others had it.
+    pub waiting: f64,
+}
+
+impl Shares {
+    fn add(&mut self, usage: Usage, wall: Duration) {
+        let wall = wall.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.busy += usage.busy.as_secs_f64() / wall;
+        self.waiting += usage.waiting.as_secs_f64() / wall;
+    }
+}
+
+/// How long what takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Adds one to its record.
-    Add,
-    /// Wants the lock.
-    Take,
-    /// Has the lock.
-    GiveBack,
+pub struct Lengths {
+    /// Load before and after the measurement, which counts for nothing.
+    pub around: Duration,
+    /// The measurement.
+    pub measured: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Mover {
-    step: Step,
-    key: u64,
-    begun: Instant,
-}
-
-/// See the module.
-pub struct Movers {
+/// Clients, connected in turn to each of some nodes.
+pub struct Movers<'h> {
     load: MovingLoad,
-    homes: Vec<Home>,
-    /// One connection and open file per node, for locking; calls go through `wires`.
-    files: Vec<(Client, Database)>,
-    wires: Wires,
-    movers: Vec<Mover>,
-    /// Clients that can go on at once.
-    ready: VecDeque<usize>,
-    /// Clients that look again later.
-    pausing: BTreeSet<(Instant, usize)>,
-    /// Keys of this run begin with it, so that counters begin at nothing.
+    homes: &'h [Home],
     run: u64,
-    seed: u64,
-    added: u64,
-    calls: u64,
+    witness: tempfile::NamedTempFile,
+    clients: Vec<Process>,
 }
 
-impl Movers {
-    /// Connects the clients, in turn to each of `homes`. `run` is another one each time.
+impl<'h> Movers<'h> {
+    /// Starts the clients: `program` with [`SUBCOMMAND`]. `run` is another number each time.
     ///
     /// # Errors
-    /// A daemon does not answer as it should.
-    pub fn connect(homes: &[Home], load: MovingLoad, run: u64) -> Result<Self> {
-        let count = load.clients(homes.len());
-        let open = |home: &Home| -> Result<_> {
-            let mut client = Client::connect_to(&home.socket, TIMEOUT)?;
-            let database = client.open("bench.tdb", DbKind::Volatile)?;
-            Ok((client, database))
-        };
-        let now = Instant::now();
-        let mut movers = Self {
-            load,
-            homes: homes.to_vec(),
-            files: homes.iter().map(open).collect::<Result<_>>()?,
-            wires: Wires::connect(homes, count, |_| None)?,
-            movers: vec![Mover { step: Step::Add, key: 0, begun: now }; count],
-            ready: VecDeque::new(),
-            pausing: BTreeSet::new(),
-            run,
-            seed: run.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            added: 0,
-            calls: 0,
-        };
-        match load {
-            MovingLoad::Ring => movers.begin(0),
-            MovingLoad::Storm | MovingLoad::GLock => (0..count).for_each(|n| movers.begin(n)),
-        }
-        Ok(movers)
-    }
-
-    /// Calls made so far: each brings a record from another node (or the first time from nowhere).
-    #[must_use]
-    pub const fn calls(&self) -> u64 {
-        self.calls
-    }
-
-    /// Runs for so long; may be called again, and goes on where it was.
-    ///
-    /// # Errors
-    /// A daemon closes a connection, gives a wrong answer or none; a file cannot be used.
-    pub fn run(&mut self, length: Duration) -> Result<Measured> {
-        let (begun, before) = (Instant::now(), Usage::of_this_thread());
-        let mut measured = Measured::default();
-        let (mut arrived, mut heard) = (Vec::new(), begun);
-        while begun.elapsed() < length {
-            // Once round: who completes an operation without its daemon comes again after the others.
-            for _ in 0..self.ready.len() {
-                let Some(number) = self.ready.pop_front() else { break };
-                self.go_on(number, &mut measured)?;
-            }
-            let now = Instant::now();
-            while self.pausing.first().is_some_and(|(at, _)| *at <= now) {
-                self.ready.extend(self.pausing.pop_first().map(|(_, number)| number));
-            }
-            let next = self.pausing.first().map_or(SILENCE_MAX, |(at, _)| *at - now);
-            let pause = if self.ready.is_empty() { next.min(length) } else { Duration::ZERO };
-            self.wires.turn(pause, &mut arrived)?;
-            for arrived in arrived.drain(..) {
-                let now = Instant::now();
-                measured.silence = measured.silence.max(now - heard);
-                heard = now;
-                self.answered(arrived)?;
-            }
-            ensure!(heard.elapsed() < SILENCE_MAX, "no answer for {SILENCE_MAX:?}");
-        }
-        measured.wall = begun.elapsed();
-        measured.load = Usage::of_this_thread().since(before);
-        measured.latencies_ns.sort_unstable();
-        Ok(measured)
-    }
-
-    fn answered(&mut self, arrived: Arrived) -> Result<()> {
-        let number = arrived.number;
-        let asked = self.wires.last_request(number);
-        let mut answered = false;
-        self.wires.read(arrived, |reqid, packet| match packet {
-            Packet::ReplyCall(reply) if reply.status == 0 && reqid == asked => {
-                answered = true;
-                Ok(())
-            }
-            other => bail!("a call was answered by {other:?}"),
-        })?;
-        if answered {
-            self.ready.push_back(number);
-        }
-        Ok(())
-    }
-
-    /// A client's next operation.
-    fn begin(&mut self, number: usize) {
-        let (step, key) = match self.load {
-            MovingLoad::Ring => (Step::Add, 0),
-            MovingLoad::Storm => {
-                self.seed ^= self.seed << 13;
-                self.seed ^= self.seed >> 7;
-                self.seed ^= self.seed << 17;
-                (Step::Add, self.seed % STORM_KEYS)
-            }
-            MovingLoad::GLock => (Step::Take, 0),
-        };
-        self.movers[number] = Mover { step, key, begun: Instant::now() };
-        self.ready.push_back(number);
-    }
-
-    fn go_on(&mut self, number: usize, measured: &mut Measured) -> Result<()> {
-        let Mover { step, key, begun } = self.movers[number];
-        let key = key_of(self.run, key);
-        let home = number % self.homes.len();
-        let (_, database) = &mut self.files[home];
-        let Some(mut record) = database.lock_here(&key, CHAIN_TIMEOUT)? else {
-            return self.call(number, &key);
-        };
-        let value = number_in(record.value())?;
-        let own = number as u64 + 1;
-        let done = match (step, value) {
-            (Step::Add, count) => {
-                record.store(&(count + 1).to_le_bytes())?;
-                self.added += 1;
-                true
-            }
-            (Step::Take, 0) => {
-                record.store(&own.to_le_bytes())?;
-                self.movers[number].step = Step::GiveBack;
-                self.ready.push_back(number);
-                false
-            }
-            (Step::Take, _) => {
-                self.pausing.insert((Instant::now() + LOCK_PAUSE, number));
-                false
-            }
-            (Step::GiveBack, holder) => {
-                ensure!(holder == own, "client {own} holds the lock, the record says {holder}");
-                record.store(&0_u64.to_le_bytes())?;
-                true
-            }
-        };
-        record.unlock()?;
-        if done {
-            let ns = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
-            measured.latencies_ns.push(ns);
-            measured.operations += 1;
-            let next = match self.load {
-                MovingLoad::Ring => (number + 1) % self.movers.len(),
-                MovingLoad::Storm | MovingLoad::GLock => number,
+    /// A client does not start, or its daemon does not answer as it should.
+    pub fn start(program: &Path, homes: &'h [Home], load: MovingLoad, run: u64) -> Result<Self> {
+        let witness = tempfile::NamedTempFile::new().context("cannot make a file")?;
+        let nodes: Vec<Pnn> = homes.iter().map(|home| home.pnn).collect();
+        let clients = load.clients(homes.len());
+        let start = |(number, home): (usize, &Home)| {
+            let order = Order {
+                load,
+                socket: home.socket.clone(),
+                number,
+                clients,
+                run,
+                witness: witness.path().to_path_buf(),
+                nodes: nodes.clone(),
             };
-            self.begin(next);
-        }
-        Ok(())
-    }
-
-    fn call(&mut self, number: usize, key: &[u8]) -> Result<()> {
-        let home = number % self.homes.len();
-        let db = self.files[home].1.id();
-        self.calls += 1;
-        let call = ReqCall {
-            flags: CallFlags::IMMEDIATE_MIGRATION,
-            db,
-            callid: CallId::NULL,
-            hopcount: 0,
-            key,
-            calldata: b"",
+            Process::start(program, &order)
         };
-        self.wires.send(number, self.homes[home].pnn, Packet::ReqCall(call))
+        let started = homes.iter().cycle().take(clients).enumerate().map(start);
+        let clients = started.collect::<Result<_>>()?;
+        Ok(Self { load, homes, run, witness, clients })
     }
 
-    /// Every increment is in its record, wherever it is.
+    /// Runs once, reads `usage` of the daemons at the beginning and the end of the measurement, and
+    /// checks what the clients have left behind.
     ///
     /// # Errors
-    /// One is missing or there twice; or a record does not come.
-    pub fn verify(mut self) -> Result<()> {
-        let keys = match self.load {
-            MovingLoad::Ring => 1,
-            MovingLoad::Storm => STORM_KEYS,
-            MovingLoad::GLock => return Ok(()), // each release has checked the holder
+    /// A daemon gives a wrong answer or none; an increment is lost or made twice; a lock had two
+    /// holders.
+    pub fn run(mut self, lengths: Lengths, usage: impl Fn() -> Result<Usage>) -> Result<Moved> {
+        for client in &mut self.clients {
+            let line = client.line()?;
+            ensure!(line == READY, "a client said '{line}'");
+        }
+        let begin = now() + BARRIER;
+        let from = begin + lengths.around;
+        let until = from + lengths.measured;
+        let phases = Phases { begin, from, until, end: until + lengths.around };
+        for client in &mut self.clients {
+            writeln!(client.input, "{}", phases.to_text()).context("a client is gone")?;
+        }
+        let read_at = |at: Duration| {
+            std::thread::sleep(at.saturating_sub(now()));
+            Ok::<_, anyhow::Error>((now(), usage()?))
         };
-        let (client, database) = self.files.first_mut().context("no node")?;
+        let (first, last) = (read_at(from)?, read_at(until)?);
+        let mut moved = Moved::default();
+        moved.daemons.add(last.1.since(first.1), last.0 - first.0);
+        let (mut moments, mut added) = (Moments::default(), 0);
+        for client in &mut self.clients {
+            let line = client.line()?;
+            let done = Done::from_text(&line).with_context(|| format!("a client said '{line}'"))?;
+            moved.operations += done.operations;
+            moved.calls += done.calls;
+            moved.latencies.merge(&done.latencies);
+            moved.load.add(done.usage, done.wall);
+            moments.merge(&done.moments);
+            added += done.added;
+            client.end()?;
+        }
+        moved.silence = moments.silence(lengths.measured);
+        ensure!(moved.silence < SILENCE_MAX, "no operation for {:?}", moved.silence);
+        self.verify(added)?;
+        Ok(moved)
+    }
+
+    /// Every increment is in its record, wherever it is; nobody holds the lock.
+    fn verify(&self, added: u64) -> Result<()> {
+        let keys = if self.load == MovingLoad::Storm { STORM_KEYS } else { 1 };
+        let home = self.homes.first().context("no node")?;
+        let mut client = Client::connect_to(&home.socket, TIMEOUT)?;
+        let mut database = client.open(DATABASE, DbKind::Volatile)?;
         let mut sum = 0;
         for key in 0..keys {
-            let record = client.lock_record(database, &key_of(self.run, key))?;
-            sum += number_in(record.value())?;
+            let record = client.lock_record(&mut database, &key_of(self.run, key))?;
+            sum += number_in(record.value()).context("after the run")?;
             record.unlock()?;
         }
-        ensure!(sum == self.added, "{} increments were made, {sum} are there", self.added);
+        if self.load == MovingLoad::GLock {
+            ensure!(sum == 0, "the lock is not free");
+            sum = Witness::open(self.witness.path())?.times()?;
+        }
+        ensure!(sum == added, "clients counted {added}, {sum} are there");
         Ok(())
     }
 }
 
-fn key_of(run: u64, key: u64) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&run.to_be_bytes());
-    bytes[8..].copy_from_slice(&key.to_be_bytes());
-    bytes
+/// A client's process; ends with the value.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
-/// 0 for a record that does not exist.
-fn number_in(value: &[u8]) -> Result<u64> {
-    if value.is_empty() {
-        return Ok(0);
+impl Process {
+    fn start(program: &Path, order: &Order) -> Result<Self> {
+        let mut child = Command::new(program)
+            .arg(SUBCOMMAND)
+            .args(order.to_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start a client: {}", program.display()))?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => {
+                Ok(Self { child, input, output: BufReader::new(output) })
+            }
+            _ => bail!("a child without pipes"),
+        }
     }
-    let bytes = value.try_into().with_context(|| format!("a record of {} bytes", value.len()))?;
-    Ok(u64::from_le_bytes(bytes))
+
+    /// What it says next. Each of its waits has a limit, so something comes.
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("cannot hear a client")?;
+        ensure!(!line.is_empty(), "a client failed; its reason is above");
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let status = self.child.wait().context("cannot wait for a client")?;
+        ensure!(status.success(), "a client ended with {status}");
+        Ok(())
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_and_keys_have_their_own_records() {
-        assert_ne!(key_of(1, 2), key_of(2, 1));
-        assert_eq!(number_in(&[]).unwrap(), 0);
-        assert_eq!(number_in(&7_u64.to_le_bytes()).unwrap(), 7);
-        assert!(number_in(b"x").is_err());
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail when it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

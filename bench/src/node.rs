@@ -3,7 +3,10 @@
 //! Role: starts it (through `ringmaster_compat::cluster`), fills the records, reads the processor
 //! time of its processes and counts their system calls.
 //! Origin: `/proc/PID/task/TID/schedstat` (nanoseconds on a processor, nanoseconds ready and without
-//! one) is what utime and stime are scaled from, without their granularity of 10 ms.
+//! one) is what utime and stime are scaled from, without their granularity of 10 ms. Threads that have
+//! ended are only in utime and stime, processes that have ended (C forks one for each lock that it has
+//! to wait for) only in cutime and cstime of the parent that waited for them: `/proc/PID/stat`. The
+//! kernel sums these in nanoseconds too and rounds when they are read.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -147,7 +150,7 @@ impl Running {
         Home { socket: self.cluster.node(0).socket(), pnn: ONLY }
     }
 
-    /// What the daemon's processes that live now have had of the processors.
+    /// As [`usage_of`].
     ///
     /// # Errors
     /// It runs no process.
@@ -180,15 +183,50 @@ impl Running {
     }
 }
 
-/// What a node's processes that live now have had of the processors.
+/// What a node's processes have had of the processors, with their threads and children that have
+/// ended. These are known to a clock tick (10 ms) per process, and nobody knows what they waited.
 ///
 /// # Errors
 /// It runs no process.
 pub fn usage_of(node: Node<'_>) -> Result<Usage> {
     let pids = pids(node);
     ensure!(!pids.is_empty(), "the daemon has ended");
-    let tasks = pids.iter().flat_map(|pid| tasks(*pid));
-    Ok(tasks.filter_map(|task| Usage::of_task(&task)).fold(Usage::default(), Usage::with))
+    Ok(pids.into_iter().map(of_process).fold(Usage::default(), Usage::with))
+}
+
+/// Nothing of a process that has ended meanwhile: its parent has it.
+fn of_process(pid: i32) -> Usage {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let Some(ticks) = stat.ok().and_then(|text| Ticks::read(&text)) else {
+        return Usage::default();
+    };
+    let tasks = tasks(pid).filter_map(|task| Usage::of_task(&task));
+    let living = tasks.fold(Usage::default(), Usage::with);
+    Usage { busy: living.busy.max(ticks.own) + ticks.children, ..living }
+}
+
+/// Processor time in `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    /// Of the process: all its threads, also those that have ended.
+    own: Duration,
+    /// Of its children that have ended and been waited for, and of theirs.
+    children: Duration,
+}
+
+impl Ticks {
+    /// Fields 14 to 17; the second is a name in parentheses that may contain anything.
+    fn read(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11).map_while(|field| field.parse().ok());
+        let mut time = || Some(ticks(fields.next()?) + ticks(fields.next()?));
+        Some(Self { own: time()?, children: time()? })
+    }
+}
+
+/// `/proc` counts hundredths of a second (`USER_HZ`) on all our architectures.
+const fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count.saturating_mul(10))
 }
 
 /// Keeps all threads of a node's processes on one processor.
@@ -299,6 +337,25 @@ fn store(socket: &Path, count: u32) -> Result<Records> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_of_children_is_read_whatever_a_process_is_called() {
+        let text = "12 (a) b (c) S 1 12 12 0 -1 4194560 90 80 0 0 7 3 100 50 20 0 1 0 5 6";
+        let ms = Duration::from_millis;
+        assert_eq!(Ticks::read(text), Some(Ticks { own: ms(100), children: ms(1500) }));
+        assert_eq!(Ticks::read("12 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_that_has_ended_counts() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = of_process(own);
+        let spin = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", spin]).status().unwrap().success());
+        let children = Ticks::read(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        assert!(children.children >= Duration::from_millis(10), "{children:?}");
+        assert!(of_process(own).since(before).busy >= children.children);
+    }
 
     #[test]
     fn calls_come_from_the_table_of_perf() {

@@ -1,6 +1,7 @@
 //! Clusters of several nodes, C's beside ours, under the same loads.
 //!
-//! Role: order, warm-up, and what is taken down. The loads are in `migration` and `crowd`.
+//! Role: order, warm-up, and what is taken down. The loads are in `migration` (each client a process)
+//! and `crowd` (all in one).
 //! Invariants
 //! - Both clusters are led by one more C node, which is no lmaster and has no clients: what is
 //!   compared is the nodes that do the work.
@@ -16,8 +17,8 @@ use ringmaster_protocol::Pnn;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::compare::{Sample, Scene, at_once, count};
-use crate::crowd::{Crowd, Load, Until};
-use crate::migration::{Movers, MovingLoad};
+use crate::crowd::{Crowd, Load, Measured, Until};
+use crate::migration::{Lengths, Moved, Movers, MovingLoad};
 use crate::node::{Kind, Usage, pin, usage_of};
 use crate::wires::Home;
 
@@ -91,6 +92,8 @@ pub struct Options {
     pub warm_up: Duration,
     /// Our daemon.
     pub ctdbd: PathBuf,
+    /// The program that is a client under the sub-command `mover::SUBCOMMAND`.
+    pub client: PathBuf,
 }
 
 struct Group {
@@ -134,52 +137,78 @@ impl Group {
     fn measure(&self, options: &Options, scene: Scene, round: usize) -> Result<Sample> {
         let Scene::Nodes(load, ..) = scene else { bail!("not a load of several nodes") };
         let homes = self.homes();
-        let (measured, usage, clients, operations);
         match load {
             NodesLoad::Moving(load) => {
-                let mut movers = Movers::connect(&homes, load, unique())?;
-                movers.run(options.warm_up)?;
-                let (before, calls) = (self.usage()?, movers.calls());
-                measured = movers.run(options.duration)?;
-                usage = self.usage()?.since(before);
-                let moved = movers.calls() - calls;
-                clients = load.clients(homes.len());
-                // An operation on a record that is there already costs the daemons nothing.
-                operations = f64::from(u32::try_from(moved.max(1)).unwrap_or(u32::MAX));
-                movers.verify()?;
+                let movers = Movers::start(&options.client, &homes, load, unique())?;
+                let lengths = Lengths { around: options.warm_up, measured: options.duration };
+                let moved = movers.run(lengths, || self.usage())?;
+                let clients = load.clients(homes.len());
+                Ok(of_movers(self.kind, scene, round, clients, &moved, options.duration))
             }
             NodesLoad::Pairs => {
                 let mut crowd = Crowd::connect(&homes, Load::Message, PAIRED, None, "pairs")?;
                 crowd.run(Until::Elapsed(options.warm_up))?;
                 let before = self.usage()?;
-                measured = crowd.run(Until::Elapsed(options.duration))?;
-                usage = self.usage()?.since(before);
-                clients = PAIRED;
-                operations = count(&measured);
+                let measured = crowd.run(Until::Elapsed(options.duration))?;
+                let usage = self.usage()?.since(before);
+                Ok(of_pairs(self.kind, scene, round, &measured, usage))
             }
         }
-        let wall = measured.wall.as_secs_f64();
-        Ok(Sample {
-            kind: self.kind,
-            load: scene,
-            clients,
-            round,
-            rate: count(&measured) / wall,
-            p50: measured.percentile(0.5),
-            p99: measured.percentile(0.99),
-            daemon_cpu: usage.busy.div_f64(operations),
-            daemon_share: usage.busy.as_secs_f64() / wall,
-            load_share: measured.load.busy.as_secs_f64() / wall,
-            daemon_waits: usage.waiting.as_secs_f64() / wall,
-            load_waits: measured.load.waiting.as_secs_f64() / wall,
-            silence: measured.silence,
-            calls: None,
-        })
+    }
+}
+
+/// An operation on a record that is there already costs the daemons nothing: their processor time is
+/// shared out among the records that they were asked for.
+fn of_movers(
+    kind: Kind,
+    scene: Scene,
+    round: usize,
+    clients: usize,
+    moved: &Moved,
+    length: Duration,
+) -> Sample {
+    let per_second =
+        |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / length.as_secs_f64();
+    Sample {
+        kind,
+        load: scene,
+        clients,
+        round,
+        rate: per_second(moved.operations),
+        p50: moved.latencies.percentile(0.5),
+        p99: moved.latencies.percentile(0.99),
+        daemon_cpu: Duration::from_secs_f64(moved.daemons.busy / per_second(moved.calls.max(1))),
+        daemon_share: moved.daemons.busy,
+        load_share: moved.load.busy,
+        daemon_waits: moved.daemons.waiting,
+        load_waits: moved.load.waiting,
+        silence: moved.silence,
+        calls: None,
+    }
+}
+
+fn of_pairs(kind: Kind, scene: Scene, round: usize, measured: &Measured, usage: Usage) -> Sample {
+    let (wall, operations) = (measured.wall.as_secs_f64(), count(measured));
+    Sample {
+        kind,
+        load: scene,
+        clients: PAIRED,
+        round,
+        rate: operations / wall,
+        p50: measured.percentile(0.5),
+        p99: measured.percentile(0.99),
+        daemon_cpu: usage.busy.div_f64(operations),
+        daemon_share: usage.busy.as_secs_f64() / wall,
+        load_share: measured.load.busy.as_secs_f64() / wall,
+        daemon_waits: usage.waiting.as_secs_f64() / wall,
+        load_waits: measured.load.waiting.as_secs_f64() / wall,
+        silence: measured.silence,
+        calls: None,
     }
 }
 
 /// Starts clusters of each size, measures, stops them. The processor time of a sample is that of
-/// all nodes but the leader, per record brought (or per message).
+/// all nodes but the leader, per record asked for (or per message).
 ///
 /// # Errors
 /// A daemon does not start, stop, or answer as it should; a counter is not exact at the end.

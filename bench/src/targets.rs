@@ -1,13 +1,15 @@
 //! What is expected of our daemon beside C's, and whether it was met.
 //!
-//! Role: arithmetic and text only; the numbers are the project's targets for one node.
+//! Role: arithmetic and text only; the numbers are the project's targets for one node and for several.
 
 use std::fmt::Write as _;
 
 use crate::compare::{Sample, Scene};
 use crate::crowd::Load;
+use crate::migration::MovingLoad;
 use crate::node::Kind;
 use crate::report::{self, Spread};
+use crate::several::{NodesLoad, Placement};
 
 /// From this many clients on, throughput counts and not the single round trip.
 const CROWD: usize = 256;
@@ -18,6 +20,21 @@ const LOAD_SHARE_MAX: f64 = 0.9;
 /// How much busier than the daemon a load without time to spare may be: above, it is the load
 /// that is measured. What a clock tick may be wrong by.
 const LOAD_AHEAD_MAX: f64 = 0.02;
+
+const PER_OPERATION: &str = "processor time per operation / C";
+
+const PER_RECORD: &str = "processor time per record asked for / C";
+
+/// What several nodes must reach beside C's: rate at least, processor time at most.
+const fn of_several(load: NodesLoad, placement: Placement) -> (Option<f64>, Option<f64>) {
+    match (load, placement) {
+        (NodesLoad::Moving(MovingLoad::Ring), Placement::Free) => (Some(0.95), None),
+        (NodesLoad::Moving(MovingLoad::Ring), Placement::OneCore) => (Some(1.3), Some(0.75)),
+        (NodesLoad::Moving(MovingLoad::Storm), _) => (Some(3.0), Some(0.25)),
+        (NodesLoad::Moving(MovingLoad::GLock), _) => (Some(5.0), None),
+        (NodesLoad::Pairs, _) => (None, Some(0.6)),
+    }
+}
 
 /// See [`LOAD_AHEAD_MAX`]: 0 where the load has time to spare.
 fn load_ahead(sample: &Sample) -> f64 {
@@ -95,16 +112,20 @@ fn of_line(samples: &[Sample], load: Scene, clients: usize) -> Vec<Target> {
         |value: fn(&Sample) -> Option<f64>| median(Spread::of(of(Kind::Ours).filter_map(value)));
     let target = |what, bound, value| Target { load, clients, what, bound, value };
     let rate = ratio(|sample| sample.rate);
+    let cpu = ratio(|sample| sample.daemon_cpu.as_secs_f64());
+    if let Scene::Nodes(load, _, placement) = load {
+        let (rate_bound, cpu_bound) = of_several(load, placement);
+        let rate = rate_bound.map(|bound| target("rate / C", Bound::AtLeast(bound), rate));
+        let what = if load == NodesLoad::Pairs { PER_OPERATION } else { PER_RECORD };
+        let cpu = cpu_bound.map(|bound| target(what, Bound::AtMost(bound), cpu));
+        return rate.into_iter().chain(cpu).collect();
+    }
     if clients < CROWD {
         return vec![target("rate / C", Bound::AtLeast(0.95), rate)];
     }
     let mut targets = vec![
         target("rate / C", Bound::AtLeast(1.2), rate),
-        target(
-            "processor time per operation / C",
-            Bound::AtMost(0.65),
-            ratio(|sample| sample.daemon_cpu.as_secs_f64()),
-        ),
+        target(PER_OPERATION, Bound::AtMost(0.65), cpu),
     ];
     if load != Scene::OneNode(Load::Attach) {
         targets.push(target(
@@ -168,6 +189,23 @@ mod tests {
         assert_eq!(met, [(16, true), (256, false), (256, true), (256, true), (256, true)]);
         let text = table(&targets);
         assert!(text.contains("| control | 256 | rate / C | ≥ 1.20 | 1.19 | MISSED |"), "{text}");
+    }
+
+    #[test]
+    fn several_nodes_are_judged_by_the_targets_of_their_load() {
+        let on = |load, placement, clients| {
+            let scene = Scene::Nodes(load, 2, placement);
+            let of =
+                |kind, rate, cpu_us| Sample { load: scene, ..sample(kind, clients, rate, cpu_us) };
+            let samples = [of(Kind::C, 100.0, 100), of(Kind::Ours, 140.0, 70)];
+            targets(&samples).iter().map(Target::is_met).collect::<Vec<_>>()
+        };
+        let [ring, storm, g_lock, pairs] = NodesLoad::ALL;
+        assert_eq!(on(ring, Placement::Free, 2), [true]);
+        assert_eq!(on(ring, Placement::OneCore, 2), [true, true]);
+        assert_eq!(on(storm, Placement::Free, 64), [false, false]);
+        assert_eq!(on(g_lock, Placement::OneCore, 512), [false]);
+        assert_eq!(on(pairs, Placement::Free, 128), [false]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use ringmaster_bench::{
-    compare::{Options, Sample, compare},
+    compare::{Options, Sample, Scene, compare},
     crowd::Load,
+    mover::{self, Order},
     node::Kind,
     report,
     several::{self, NodesLoad, Placement},
@@ -25,10 +27,12 @@ const TARGET_MISSED: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
-    let Some(("bench", bench)) = matches.subcommand() else {
-        unreachable!("clap knows no other sub-command and requires one");
+    let done = match matches.subcommand() {
+        Some(("bench", bench)) => run(bench),
+        Some((mover::SUBCOMMAND, client)) => be_client(client),
+        _ => unreachable!("clap knows no other sub-command and requires one"),
     };
-    match run(bench) {
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(TARGET_MISSED),
         Err(error) => {
@@ -56,6 +60,14 @@ fn command() -> Command {
                 .long("pin")
                 .action(ArgAction::SetTrue)
                 .help("Daemons on processor 0, the load on 1; with --nodes: all on 0"),
+        )
+        .arg(
+            Arg::new("free-and-pinned")
+                .long("free-and-pinned")
+                .action(ArgAction::SetTrue)
+                .requires("nodes")
+                .conflicts_with("pin")
+                .help("With --nodes: where the kernel wants, then all on processor 0"),
         )
         .arg(
             Arg::new("targets")
@@ -95,6 +107,20 @@ fn command() -> Command {
         .about("Tools around Ringmaster that CTDB does not have")
         .subcommand_required(true)
         .subcommand(bench)
+        .subcommand(
+            Command::new(mover::SUBCOMMAND)
+                .about("A client of `bench --nodes`, started by it")
+                .hide(true)
+                .arg(Arg::new("order").num_args(1..).value_parser(value_parser!(OsString))),
+        )
+}
+
+fn be_client(matches: &ArgMatches) -> Result<bool> {
+    let order = matches.get_many::<OsString>("order").into_iter().flatten().cloned();
+    let order = Order::from_args(&order.collect::<Vec<_>>())?;
+    let done = mover::work(&order);
+    done.with_context(|| format!("{} client, process {}", order.name(), std::process::id()))?;
+    Ok(true)
 }
 
 fn options(matches: &ArgMatches) -> Result<Options> {
@@ -125,7 +151,11 @@ fn options(matches: &ArgMatches) -> Result<Options> {
     Ok(options)
 }
 
-fn several_options(options: &Options, matches: &ArgMatches, nodes: Vec<usize>) -> several::Options {
+fn several_options(
+    options: &Options,
+    matches: &ArgMatches,
+    nodes: Vec<usize>,
+) -> Result<several::Options> {
     let wanted = matches.get_many::<String>("loads").map(|names| names.collect::<Vec<_>>());
     let is_wanted = |load: &NodesLoad| {
         wanted.as_ref().is_none_or(|names| names.iter().any(|name| *name == load.name()))
@@ -134,16 +164,22 @@ fn several_options(options: &Options, matches: &ArgMatches, nodes: Vec<usize>) -
     if matches.get_many::<String>("daemons").is_none() {
         kinds.retain(|kind| *kind != Kind::OursEpoll);
     }
-    several::Options {
+    let placements = match (matches.get_flag("free-and-pinned"), options.pin) {
+        (true, _) => vec![Placement::Free, Placement::OneCore],
+        (false, true) => vec![Placement::OneCore],
+        (false, false) => vec![Placement::Free],
+    };
+    Ok(several::Options {
         kinds,
         loads: NodesLoad::ALL.into_iter().filter(is_wanted).collect(),
         nodes,
-        placements: vec![if options.pin { Placement::OneCore } else { Placement::Free }],
+        placements,
         rounds: options.rounds,
         duration: options.duration,
         warm_up: options.warm_up,
         ctdbd: options.ctdbd.clone(),
-    }
+        client: std::env::current_exe().context("where this program is")?,
+    })
 }
 
 /// `false`: a target was missed.
@@ -164,7 +200,7 @@ fn run(matches: &ArgMatches) -> Result<bool> {
     let samples = if nodes.is_empty() {
         compare(&options, say)?
     } else {
-        several::compare(&several_options(&options, matches, nodes), say)?
+        several::compare(&several_options(&options, matches, nodes)?, say)?
     };
     print!("{}", report::table(&samples));
     println!(
@@ -172,6 +208,13 @@ fn run(matches: &ArgMatches) -> Result<bool> {
          waiting (for a processor that others had): daemon + load.",
         options.rounds, options.duration
     );
+    if samples.iter().any(|sample| matches!(sample.load, Scene::Nodes(..))) {
+        println!(
+            "Clients of ring, storm and g_lock are processes of their own. CPU: of all nodes but the leader, \
+             with their threads and children (lock helpers), also those that have ended; per record \
+             asked for, or per message."
+        );
+    }
     if samples.is_empty() {
         println!("Nothing measured: no load of --loads belongs to this kind of bench.");
     } else if samples.iter().all(|sample| sample.calls.is_none()) {

@@ -135,6 +135,13 @@ const STEPS: &[Step] = &[
         keep: 90,
     },
     Step {
+        name: "nodes-bench",
+        about: "2, 3 and 4 nodes of ours beside C's under records that move, free and on one processor, judged by the targets",
+        cargo: "run --release -p ringmaster-bench --bin ringmaster -- bench --nodes 2,3,4 --free-and-pinned --targets --seconds 2",
+        env: &[],
+        keep: 110,
+    },
+    Step {
         name: "compat-c",
         about: "the C tool on the C daemon prints what is committed",
         cargo: "test --release -p ringmaster-compat --test cases -- --nocapture",
@@ -210,6 +217,7 @@ const STARTS: &[(&str, &str)] = &[
     ("many-clients", OUR_DAEMON),
     ("idle", OUR_DAEMON),
     ("node-bench", OUR_DAEMON),
+    ("nodes-bench", OUR_DAEMON),
     ("smbtorture", demo::BUILD),
     ("smbd-kills", demo::BUILD),
     ("big-file", demo::BUILD),
