@@ -46,3 +46,11 @@ impl HostAddresses {
         Ok(held)
     }
 }
+
+/// Removes those of `unwanted` that the host has, from whatever interface; returns them.
+///
+/// # Errors
+/// The kernel does not say, or refuses. What comes before the one that is refused is removed.
+pub fn give_up(unwanted: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<IpAddr>> {
+    Conversation::open()?.remove_addresses(unwanted)
+}

@@ -1,16 +1,19 @@
-//! Questions to the kernel about addresses and links.
+//! Questions to the kernel: addresses and links here, sockets in `sockets`.
 //!
-//! Role: the one module that names the netlink crates of routing, whose interfaces move.
+//! Role: the one module that names the netlink crates, whose interfaces move.
 //! Invariants
 //! - An answer is whole: a dump that the kernel says changed under way is asked for again.
 //! - A message that cannot be read fails the question, so that no address is missed in silence.
 //!
 //! Origin: rtnetlink(7).
 
-use std::{io, net::IpAddr};
+pub(crate) mod sockets;
+
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -38,6 +41,10 @@ pub(crate) struct Link {
     pub(crate) broadcast: Vec<u8>,
 }
 
+/// What a conversation is held in.
+trait Message: NetlinkSerializable + NetlinkDeserializable + Clone {}
+impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Message for M {}
+
 /// Asks and gets the answer, one at a time.
 #[derive(Debug)]
 pub(crate) struct Conversation {
@@ -47,7 +54,11 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::about(NETLINK_ROUTE)
+    }
+
+    fn about(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self { socket, sequence: 0 })
@@ -55,14 +66,40 @@ impl Conversation {
 
     /// All addresses of the host.
     pub(crate) fn addresses(&mut self) -> io::Result<Vec<IpAddr>> {
+        Ok(self.address_messages()?.iter().filter_map(address_of).collect())
+    }
+
+    fn address_messages(&mut self) -> io::Result<Vec<AddressMessage>> {
         let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let mut addresses = Vec::new();
-        for answer in self.dump(question)? {
-            if let RouteNetlinkMessage::NewAddress(message) = answer {
-                addresses.extend(address_of(&message));
-            }
+        let answers = self.dump(question)?.into_iter();
+        Ok(answers
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(message) => Some(message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Removes those of `unwanted` that the host has; returns them.
+    pub(crate) fn remove_addresses(
+        &mut self,
+        unwanted: &BTreeSet<IpAddr>,
+    ) -> io::Result<BTreeSet<IpAddr>> {
+        let mut removed = BTreeSet::new();
+        for message in self.address_messages()? {
+            let Some(address) = address_of(&message).filter(|ip| unwanted.contains(ip)) else {
+                continue;
+            };
+            // Named as the kernel named it: interface, length and all.
+            let order = RouteNetlinkMessage::DelAddress(message);
+            match self.ask(order, NLM_F_REQUEST | NLM_F_ACK) {
+                Ok(_) => removed.insert(address),
+                // Somebody else has been quicker.
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => false,
+                Err(error) => return Err(error),
+            };
         }
-        Ok(addresses)
+        Ok(removed)
     }
 
     /// One interface; `None` if there is none of that name.
@@ -79,26 +116,22 @@ impl Conversation {
         }
     }
 
-    fn dump(&mut self, question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn dump<M: Message>(&mut self, question: M) -> io::Result<Vec<M>> {
         for _ in 0..DUMPS_MAX {
             match self.ask(question.clone(), NLM_F_REQUEST | NLM_F_DUMP) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
         }
-        Err(io::Error::other("the host's addresses change too fast to be listed"))
+        Err(io::Error::other("what is asked for changes too fast to be listed"))
     }
 
-    fn ask(
-        &mut self,
-        question: RouteNetlinkMessage,
-        flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn ask<M: Message>(&mut self, question: M, flags: u16) -> io::Result<Vec<M>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
         header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
@@ -107,17 +140,16 @@ impl Conversation {
     }
 
     /// Everything up to the end of the answer.
-    fn answer(&self, many: bool) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn answer<M: Message>(&self, many: bool) -> io::Result<Vec<M>> {
         let mut answers = Vec::new();
         let mut interrupted = false;
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(|error| {
-                        io::Error::new(io::ErrorKind::InvalidData, error.to_string())
-                    })?;
+                let message = NetlinkMessage::<M>::deserialize(rest).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+                })?;
                 let len = usize::try_from(message.header.length).unwrap_or(usize::MAX);
                 rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
                 // What is left of an earlier question that failed half-way.

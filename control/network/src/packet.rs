@@ -4,6 +4,8 @@ pub mod arp;
 pub mod neighbour;
 pub mod tcp;
 
+pub use ringmaster_protocol::SockAddr;
+
 /// The Internet checksum over several parts, each of even length.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks_exact(2));

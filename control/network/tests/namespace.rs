@@ -1,5 +1,7 @@
 //! The host's network for real, each test in a network namespace of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its surroundings must fail")]
+
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
@@ -10,9 +12,10 @@ use std::{
 };
 
 use ringmaster_network::{
-    addresses::HostAddresses,
+    addresses::{HostAddresses, give_up},
     announce::{AnnounceError, announce},
-    interfaces, packet, tickle,
+    connections::HostConnections,
+    interfaces, killing, packet, tickle,
 };
 use ringmaster_protocol::{SockAddr, connection::Connection};
 use rustix::{
@@ -201,5 +204,123 @@ fn a_client_gets_the_tickle() {
         assert!(matches!(sender.tickle(&mixed), Err(tickle::SendError::Mixed)));
         let nothing = Connection { src: SockAddr::ZERO, dst: SockAddr::ZERO };
         assert!(matches!(sender.tickle(&nothing), Err(tickle::SendError::Family)));
+    });
+}
+
+/// A connection over loopback in this namespace: both ends, and what the kernel calls it.
+fn connected(server: &str) -> (std::net::TcpStream, std::net::TcpStream, Connection) {
+    let listener = std::net::TcpListener::bind((address(server), 0)).unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, peer) = listener.accept().unwrap();
+    let end = |end: std::net::SocketAddr| SockAddr::new(end.ip(), end.port()).canonical();
+    let name = Connection { src: end(peer), dst: end(accepted.local_addr().unwrap()) };
+    (client, accepted, name)
+}
+
+/// The end of a connection, as a read sees it; waits for it.
+fn end_of(stream: &mut std::net::TcpStream) -> ErrorKind {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    match std::io::Read::read(stream, &mut [0; 1]) {
+        Ok(len) => panic!("{len} bytes instead of an error"),
+        Err(error) => error.kind(),
+    }
+}
+
+#[test]
+fn the_kernel_names_the_connections_to_an_address() {
+    alone(|| {
+        ip("addr add 10.0.0.1/24 dev lo");
+        ip("addr add fd00::1/64 dev lo nodad");
+        let mut host = HostConnections::open().unwrap();
+        let (one, _one, first) = connected("10.0.0.1");
+        let (_two, _its_end, second) = connected("fd00::1");
+        let _other = connected("127.0.0.1");
+        let wanted = [address("10.0.0.1"), address("fd00::1")];
+        // The client's end, if it is at the same address, is a connection to it as well.
+        let reverse = |one: Connection| Connection { src: one.dst, dst: one.src };
+        let found = host.established(&wanted).unwrap();
+        assert!(found.contains(&first) && found.contains(&second), "{found:?}");
+        assert!(
+            found.iter().all(|one| [first, second, reverse(first), reverse(second)].contains(one))
+        );
+        drop(one);
+        let found = host.established(&wanted[..1]).unwrap();
+        assert!(!found.contains(&first), "half closed");
+    });
+}
+
+#[test]
+fn a_connection_to_a_listener_for_both_families_is_an_ipv4_one() {
+    alone(|| {
+        let listener = std::net::TcpListener::bind("[::]:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _accepted = listener.accept().unwrap();
+        let found = HostConnections::open().unwrap().established(&[address("127.0.0.1")]).unwrap();
+        let src = client.local_addr().unwrap();
+        let name = Connection {
+            src: SockAddr::new(src.ip(), src.port()),
+            dst: SockAddr::new(address("127.0.0.1"), port),
+        };
+        assert!(found.contains(&name), "{found:?}");
+    });
+}
+
+#[test]
+fn an_own_connection_is_ended_at_both_ends() {
+    alone(|| {
+        for server in ["127.0.0.1", "::1"] {
+            let (mut client, mut accepted, name) = connected(server);
+            let (mut bystander, other, _) = connected(server);
+            assert_eq!(killing::kill("lo", &[name]).unwrap(), BTreeSet::new());
+            // Both ends are here: whichever is ended first resets the other.
+            let ends = [end_of(&mut client), end_of(&mut accepted)];
+            let words = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+            assert!(ends.iter().all(|end| words.contains(end)), "{ends:?}");
+            drop(other);
+            assert_eq!(std::io::Read::read(&mut bystander, &mut [0; 1]).unwrap(), 0, "untouched");
+        }
+    });
+}
+
+#[test]
+fn a_connection_of_others_is_reset_with_the_numbers_that_they_believe_in() {
+    alone(|| {
+        ip("addr add fd00::1/64 dev lo nodad");
+        for server in ["127.0.0.1", "fd00::1"] {
+            let (mut client, _accepted, name) = connected(server);
+            assert_eq!(killing::reset("lo", [name].into()).unwrap(), BTreeSet::new());
+            assert_eq!(end_of(&mut client), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+#[test]
+fn connections_that_nobody_answers_for_are_left_after_a_while() {
+    alone(|| {
+        link();
+        let end = |text: &str| SockAddr::parse_with_port(text).unwrap();
+        let name = Connection { src: end("10.0.0.9:50000"), dst: end("10.0.0.1:445") };
+        assert_eq!(killing::kill("va", &[name]).unwrap(), [name].into());
+        assert!(killing::kill("nosuch", &[name]).is_err());
+        assert_eq!(killing::kill("nosuch", &[]).unwrap(), BTreeSet::new());
+    });
+}
+
+#[test]
+fn addresses_are_given_up_wherever_they_are_and_others_stay() {
+    alone(|| {
+        link();
+        for (address, device) in
+            [("10.0.0.1/24", "va"), ("10.0.0.2/24", "va"), ("fd00::1/64", "vb")]
+        {
+            ip(&format!("addr add {address} dev {device}"));
+        }
+        let wanted = set(&["10.0.0.2", "fd00::1", "10.0.0.77"]);
+        assert_eq!(give_up(&wanted).unwrap(), set(&["10.0.0.2", "fd00::1"]));
+        assert_eq!(give_up(&wanted).unwrap(), set(&[]));
+        let mut host = HostAddresses::open().unwrap();
+        let all = [address("10.0.0.1"), address("10.0.0.2"), address("fd00::1")];
+        assert_eq!(host.held(&all).unwrap(), set(&["10.0.0.1"]));
     });
 }

@@ -1,4 +1,5 @@
-//! onnode, ctdb-path, ctdb-config, ctdb-event, ltdbtool, ping_pong, lock helpers.
+//! onnode, ctdb-path, ctdb-config, ctdb-event, ctdb_killtcp, ctdb_natgw, ctdb_lvs, ltdbtool, ping_pong, lock
+//! helpers.
 //!
 //! Role: the small programs beside `ctdb`; each is a module here and a few lines in `src/bin/`.
 //! Invariant: what C's or the shell's version prints, ours prints: same streams, same bytes, same
@@ -13,6 +14,8 @@ pub mod environment;
 pub mod errno;
 pub mod event_tool;
 pub mod files;
+pub mod groups;
+pub mod killtcp;
 pub mod ltdbtool;
 pub mod mutex_fcntl;
 pub mod onnode;

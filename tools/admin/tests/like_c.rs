@@ -12,6 +12,8 @@ mod like_c {
     mod config;
     mod diagnostics;
     mod event;
+    mod groups;
+    mod killtcp;
     mod lock;
     mod onnode;
     mod path;

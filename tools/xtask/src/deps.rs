@@ -33,7 +33,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "ringmaster-admin",
-        &["ringmaster-client", "ringmaster-control", "ringmaster-protocol", "ringmaster-storage"],
+        &[
+            "ringmaster-client",
+            "ringmaster-control",
+            "ringmaster-network",
+            "ringmaster-protocol",
+            "ringmaster-storage",
+        ],
     ),
     ("ringmaster-compat", &["ringmaster-client", "ringmaster-protocol", "ringmaster-storage"]),
     (
@@ -64,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ringmaster-eventd", &["ringmaster-control", "ringmaster-host", "ringmaster-protocol"]),
+    ("ringmaster-guard", &["ringmaster-host", "ringmaster-network"]),
     ("ringmaster-host", &[]),
     ("ringmaster-network", &["ringmaster-protocol"]),
     ("ringmaster-sim", &["ringmaster-control", "ringmaster-dataplane", "ringmaster-protocol"]),

@@ -4,7 +4,9 @@
 //! the kernel overwrites, as it fills in the IPv4 checksum.
 //! Origin: `docs/spec/cluster-semantics.md` 9.5; packets of the 4.17 tool.
 
-use std::net::{SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+
+use ringmaster_protocol::SockAddr;
 
 use super::checksum;
 
@@ -69,6 +71,65 @@ pub fn ipv6(from: SocketAddrV6, to: SocketAddrV6, segment: Segment) -> Vec<u8> {
     [start.as_slice(), &addresses, &header].concat()
 }
 
+/// A segment that has been heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Who sent it.
+    pub from: SockAddr,
+    /// Whom to.
+    pub to: SockAddr,
+    /// Its sequence number, in host order.
+    pub sequence: u32,
+    /// What it acknowledges, in host order.
+    pub acknowledged: u32,
+    /// It ends the connection.
+    pub reset: bool,
+    /// It begins one.
+    pub opens: bool,
+}
+
+/// Reads an IP packet; `None` if it is no TCP segment, or not whole. A segment behind IPv6 extension
+/// headers is not found.
+#[must_use]
+pub fn read(packet: &[u8]) -> Option<Heard> {
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    let (from, to, tcp) = match packet.first()? >> 4 {
+        4 => {
+            let header_len = usize::from(packet.first()? & 0x0f) * 4;
+            let address = |at: usize| {
+                let octets: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+                Some(IpAddr::from(octets))
+            };
+            let is_first =
+                packet.get(6..8)?.iter().zip([0x1f, 0xff]).all(|(b, mask)| b & mask == 0);
+            let is_tcp = *packet.get(9)? == PROTOCOL_TCP;
+            let tcp =
+                packet.get(header_len..).filter(|_| header_len >= 20 && is_tcp && is_first)?;
+            (address(12)?, address(16)?, tcp)
+        }
+        6 => {
+            let address = |at: usize| {
+                let octets: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
+                Some(IpAddr::from(octets))
+            };
+            let is_tcp = *packet.get(6)? == PROTOCOL_TCP;
+            (address(8)?, address(24)?, packet.get(40..).filter(|_| is_tcp)?)
+        }
+        _ => return None,
+    };
+    let port = |at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
+    let number = |at: usize| Some(u32::from_be_bytes(tcp.get(at..at + 4)?.try_into().ok()?));
+    Some(Heard {
+        from: SockAddr::new(from, port(0)?),
+        to: SockAddr::new(to, port(2)?),
+        sequence: number(4)?,
+        acknowledged: number(8)?,
+        reset: tcp.get(13)? & RST != 0,
+        opens: tcp.get(13)? & SYN != 0,
+    })
+}
+
 fn header(from_port: u16, to_port: u16, segment: Segment, pseudo: &[u8]) -> [u8; 20] {
     const WORDS: u8 = (TCP_HEADER_LEN / 4) << 4;
     let (sequence, acknowledged) = segment.numbers();
@@ -113,6 +174,39 @@ mod tests {
             0,
         ];
         assert_eq!(packet[40..], tcp);
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_heard() {
+        let reset = Segment::Reset { sequence: 0x0102_0304, acknowledged: 0xa0b0_c0d0 };
+        let (one, other) = (v4("10.0.0.1:445"), v4("10.0.0.9:50000"));
+        let heard = read(&ipv4(one, other, reset)).unwrap();
+        let end = |text: &str| SockAddr::parse_with_port(text).unwrap();
+        let expected = Heard {
+            from: end("10.0.0.1:445"),
+            to: end("10.0.0.9:50000"),
+            sequence: 0x0102_0304,
+            acknowledged: 0xa0b0_c0d0,
+            reset: true,
+            opens: false,
+        };
+        assert_eq!(heard, expected);
+        let heard = read(&ipv6(v6("[::1]:1"), v6("[::2]:2"), Segment::Acknowledgement)).unwrap();
+        assert_eq!((heard.from, heard.to), (end("[::1]:1"), end("[::2]:2")));
+        assert!(!heard.reset);
+    }
+
+    #[test]
+    fn what_is_no_whole_segment_is_not_heard() {
+        let whole = ipv4(v4("10.0.0.1:445"), v4("10.0.0.9:50000"), Segment::Acknowledgement);
+        for len in 0..whole.len() - 6 {
+            assert_eq!(read(&whole[..len]), None, "{len}");
+        }
+        for (at, value) in [(0, 0x55), (0, 0x41), (0, 0x4f), (9, 17), (7, 1)] {
+            let mut packet = whole.clone();
+            packet[at] = value;
+            assert_eq!(read(&packet), None, "{at}");
+        }
     }
 
     #[test]

@@ -1,0 +1,14 @@
+//! `ctdb_natgw`, see `ringmaster_admin::groups`.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use ringmaster_admin::{
+    environment,
+    groups::{self, Group},
+};
+
+fn main() -> ExitCode {
+    let program = std::env::args_os().next().unwrap_or_default();
+    groups::run(Group::Natgw, &program, &environment::args()).deliver()
+}
