@@ -1,14 +1,15 @@
-//! Children of the daemon: event daemon, lock helpers, notification script, nodes command.
+//! Children of the daemon: event daemon, guard, lock helpers, notification script, nodes command.
 //!
 //! Role: the only place that starts processes, always with exec, always from the main thread.
 //! Invariants
-//! - Every child is in a process group of its own and is ended with the daemon.
+//! - Every child is in a process group of its own and is ended with the daemon; the guard ends itself.
 //! - Every ask that a child serves gets an outcome, whatever becomes of the child.
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 6.8, 10.1, 10.6; `ctdb/server/eventscript.c`,
 //! `ctdb/server/ctdb_cluster_mutex.c`.
 
 mod events;
+mod guard;
 mod lock;
 
 use std::{
@@ -27,8 +28,8 @@ use ringmaster_control::{
 use ringmaster_protocol::node::{NodeAndFlags, NodeFlags, NodeMap};
 use tokio::{process::Command, sync::mpsc, task::JoinHandle};
 
-pub(crate) use self::events::Eventd;
 use self::lock::Held;
+pub(crate) use self::{events::Eventd, guard::Guard};
 use crate::driver::Report;
 
 /// A nodes command that says nothing for this long is ended.
@@ -43,6 +44,7 @@ pub(crate) struct Children {
     eventd: Option<Eventd>,
     lock_command: Option<Vec<OsString>>,
     held: Option<Held>,
+    guard: Guard,
     nodes: FileOrCommand,
     port: u16,
     tasks: HashMap<Token, JoinHandle<()>>,
@@ -65,6 +67,7 @@ impl Children {
             eventd: None,
             lock_command,
             held: None,
+            guard: Guard::default(),
             nodes: settings.nodes.clone(),
             port,
             tasks: HashMap::new(),
@@ -75,6 +78,16 @@ impl Children {
     /// The event daemon, once it runs.
     pub(crate) fn set_eventd(&mut self, eventd: Eventd) {
         self.eventd = Some(eventd);
+    }
+
+    /// The guard, once it runs.
+    pub(crate) fn set_guard(&mut self, guard: Guard) {
+        self.guard = guard;
+    }
+
+    /// Who gives up what this daemon leaves.
+    pub(crate) const fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     pub(crate) fn run_script(
@@ -114,7 +127,8 @@ impl Children {
         let Some(command) = self.lock_command.clone() else {
             return lock::no_lock(token, report);
         };
-        self.held = Some(Held::take(token, command, timeout_s, report.clone()));
+        let guard = self.guard.clone();
+        self.held = Some(Held::take(token, command, timeout_s, report.clone(), guard));
     }
 
     pub(crate) fn test_lock(

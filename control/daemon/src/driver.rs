@@ -318,6 +318,10 @@ impl Driver {
                 let held = self.network.held(&addresses);
                 self.outcome(token, held);
             }
+            Ask::Connections(addresses) => {
+                let connections = self.network.connections(&addresses);
+                self.outcome(token, connections);
+            }
             Ask::ExistingInterfaces(names) => {
                 self.outcome(token, network::existing_interfaces(&names));
             }
@@ -375,6 +379,7 @@ impl Driver {
                 }
             }
             Tell::Announce { address, interface } => Network::announce(address, &interface),
+            Tell::Guard { address, here } => self.children.guard().address(address, here),
             Tell::Tickle(connections) => self.network.tickle(&connections),
             Tell::SetLogLevel(level) => ringmaster_host::logging::set_level(level),
             Tell::Exit(status) => self.exit = Some(status),

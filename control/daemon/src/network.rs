@@ -14,13 +14,16 @@ use ringmaster_control::{
     },
     node::Outcome,
 };
-use ringmaster_network::{addresses::HostAddresses, announce, interfaces, tickle::Sender};
+use ringmaster_network::{
+    addresses::HostAddresses, announce, connections::HostConnections, interfaces, tickle::Sender,
+};
 use ringmaster_protocol::connection::Connection;
 
 /// Sockets are opened when they are needed: a node without public addresses has none.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     host: Option<HostAddresses>,
+    connections: Option<HostConnections>,
     sender: Sender,
 }
 
@@ -38,6 +41,23 @@ impl Network {
         });
         match held {
             Ok(held) => Outcome::Held(held),
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    /// Outcome: those that end at one of `addresses`.
+    pub(crate) fn connections(&mut self, addresses: &[IpAddr]) -> Outcome {
+        let kernel = match self.connections.take() {
+            Some(kernel) => Ok(kernel),
+            None => HostConnections::open(),
+        };
+        let found = kernel.and_then(|mut kernel| {
+            let found = kernel.established(addresses)?;
+            self.connections = Some(kernel);
+            Ok(found)
+        });
+        match found {
+            Ok(found) => Outcome::Connections(found),
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }

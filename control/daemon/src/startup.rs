@@ -56,7 +56,7 @@ use tokio::sync::mpsc;
 
 use self::{configuration::Configuration, streams::Starter};
 use crate::{
-    children::{Children, Eventd, read_nodes},
+    children::{Children, Eventd, Guard, read_nodes},
     driver::{Driver, Outstanding, REPORTS_MAX, Report, Traverses},
     network::Network,
     options::{self, HELP, Run, USAGE},
@@ -264,6 +264,7 @@ async fn start_and_serve(
     let mut children = Children::new(&settings, &paths, port);
     let eventd = Eventd::start(&paths, report.clone()).await.map_err(Failure::new)?;
     children.set_eventd(eventd);
+    children.set_guard(Guard::start(&paths));
     if let Some(starter) = starter.take() {
         starter.started();
     }

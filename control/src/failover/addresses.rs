@@ -8,11 +8,13 @@
 //!
 //! Origin: `docs/spec/cluster-semantics.md` 9.1; `ctdb/server/ctdb_takeover.c`.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ringmaster_protocol::{
     Pnn, SockAddr,
-    connection::{Interface as WireInterface, InterfaceName, LinkState, PublicIp, PublicIpInfo},
+    connection::{
+        Connection, Interface as WireInterface, InterfaceName, LinkState, PublicIp, PublicIpInfo,
+    },
 };
 
 use super::tickles::Tickles;
@@ -45,6 +47,8 @@ pub struct Address {
     pub host: Option<Pnn>,
     /// Connections to it.
     pub tickles: Tickles,
+    /// Those of them that the kernel showed when it was asked last, while the address was here.
+    pub observed: BTreeSet<Connection>,
     /// A script moves it.
     pub update_in_flight: bool,
     /// That script takes it away.
@@ -66,6 +70,7 @@ impl Address {
             current: None,
             host: None,
             tickles: Tickles::default(),
+            observed: BTreeSet::new(),
             update_in_flight: false,
             release_in_flight: false,
             delete_pending: false,
@@ -226,6 +231,7 @@ impl Addresses {
     pub fn unassign(&mut self, address: IpAddr, own: Pnn) {
         if let Some(entry) = self.get_mut(address) {
             entry.current = None;
+            entry.observed.clear();
             entry.host.take_if(|host| *host == own);
         }
     }

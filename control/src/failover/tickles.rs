@@ -19,6 +19,8 @@ pub struct Tickles {
     places: BTreeMap<Connection, usize>,
     /// Other nodes have not been sent this list as it is.
     pub update_needed: bool,
+    /// They are to be sent it at once.
+    pub crowd: bool,
 }
 
 impl Tickles {

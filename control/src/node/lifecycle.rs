@@ -72,6 +72,7 @@ async fn live(cx: &NodeCx) -> Result<(), End> {
     recd::start(cx);
     cx.tell(Tell::StartKeepalive);
     addresses::tickles::keep_sending(cx);
+    addresses::observed::keep_looking(cx);
     enter(cx, RunState::FirstRecovery).await?;
     wait_until_recovered(cx).await?;
     run_startup(cx).await?;

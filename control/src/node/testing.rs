@@ -20,6 +20,7 @@ use std::{
 use ringmaster_protocol::{
     Destination, Generation, Pnn, Srvid,
     address::SockAddr,
+    connection::Connection,
     control::ControlRequest,
     control_packet::ControlFlags,
     node::{NodeFlags, NodeMap},
@@ -85,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) address_file: Vec<PublicAddress>,
     /// Addresses that the host has on its interfaces; scripts put them there and take them away.
     pub(crate) hosted: BTreeSet<IpAddr>,
+    /// Connections that the host's kernel has.
+    pub(crate) connections: BTreeSet<Connection>,
 }
 
 enum Work {
@@ -172,6 +175,7 @@ impl Cluster {
                 files: Vec::new(),
                 address_file: Vec::new(),
                 hosted: BTreeSet::new(),
+                connections: BTreeSet::new(),
             }
         });
         Self {
@@ -551,6 +555,11 @@ impl Cluster {
             Ask::Held(addresses) => {
                 let hosted = &self.nodes[index].hosted;
                 Outcome::Held(addresses.into_iter().filter(|one| hosted.contains(one)).collect())
+            }
+            Ask::Connections(addresses) => {
+                let to = |one: &&Connection| one.dst.ip().is_some_and(|ip| addresses.contains(&ip));
+                let found = self.nodes[index].connections.iter().filter(to).copied().collect();
+                Outcome::Connections(found)
             }
             Ask::ListPersistent => Outcome::Names(Ok(self.nodes[index].files.clone())),
             Ask::ListenSrvid(srvid) => {

@@ -72,6 +72,9 @@ pub enum Ask {
     /// Which of these addresses the host has, on whatever interface, at this moment: what a script
     /// that has ended has done is seen. Outcome: [`Outcome::Held`].
     Held(Vec<IpAddr>),
+    /// The established TCP connections that end at one of these addresses on this host, IPv4 in IPv6
+    /// clothes as IPv4. Outcome: [`Outcome::Connections`].
+    Connections(Vec<IpAddr>),
     /// Which of these interfaces the host has. Outcome: [`Outcome::Names`].
     ExistingInterfaces(Vec<String>),
     /// Names of the databases whose files of this node stand in the persistent directory
@@ -336,6 +339,8 @@ pub enum Outcome {
     HomeNodes(Vec<HomeNode>),
     /// Those that the host has.
     Held(BTreeSet<IpAddr>),
+    /// Those that there are; the client's end is `src`.
+    Connections(BTreeSet<Connection>),
 }
 
 /// How an event ended (`docs/spec/wire-protocol.md` 8.4).
@@ -436,6 +441,14 @@ pub enum Tell {
     /// Sends each client once a segment that makes it find out that its connection is gone: an
     /// acknowledgement from the server's end, which this host knows nothing of.
     Tickle(Vec<Connection>),
+    /// This host has the address from now on, or is about to; or has it no more: who gives up what
+    /// a dead daemon leaves has to know.
+    Guard {
+        /// The address.
+        address: IpAddr,
+        /// It is here.
+        here: bool,
+    },
     /// Stops the daemon: shards, children, event daemon; then leaves with this status.
     Exit(i32),
 }

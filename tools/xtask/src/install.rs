@@ -16,10 +16,14 @@ const BINARIES: &[(&str, &str)] = &[
     ("ctdbd", "sbin"),
     ("ctdb_diagnostics", "bin"),
     ("ctdb-eventd", "libexec/ctdb"),
+    ("ctdb-guard", "libexec/ctdb"),
     ("ctdb-path", "libexec/ctdb"),
     ("ctdb-config", "libexec/ctdb"),
     ("ctdb-event", "libexec/ctdb"),
     ("ctdb_mutex_fcntl_helper", "libexec/ctdb"),
+    ("ctdb_killtcp", "libexec/ctdb"),
+    ("ctdb_natgw", "libexec/ctdb"),
+    ("ctdb_lvs", "libexec/ctdb"),
 ];
 
 /// Folder in the tree, and its place below the prefix.

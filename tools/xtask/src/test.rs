@@ -24,6 +24,7 @@ const SUITES: &[Suite] = &[
             "ringmaster-control",
             "ringmaster-daemon",
             "ringmaster-eventd",
+            "ringmaster-guard",
             "ringmaster-host",
             "ringmaster-network",
         ],

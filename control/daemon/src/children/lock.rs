@@ -22,6 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use super::guard::Guard;
 use crate::driver::Report;
 
 /// A lock that is held, or being taken.
@@ -87,6 +88,7 @@ impl Held {
         command: Vec<OsString>,
         timeout_s: u32,
         report: mpsc::Sender<Report>,
+        guard: Guard,
     ) -> Self {
         let (release, released) = oneshot::channel::<()>();
         tokio::task::spawn_local(async move {
@@ -100,6 +102,8 @@ impl Held {
                     return;
                 }
             };
+            let helper = child.id();
+            guard.lock(helper, true);
             let mut released = released;
             let result = tokio::select! {
                 result = verdict(&mut stdout, timeout_s) => result,
@@ -124,6 +128,7 @@ impl Held {
                 }
             }
             end(child).await;
+            guard.lock(helper, false);
         });
         Self { _release: release }
     }

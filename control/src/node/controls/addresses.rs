@@ -2,7 +2,7 @@
 //! connections.
 //!
 //! Role: the controls, by family: `takeover` and `release` move an address, `announce` tells the
-//! neighbours, `tickles` keeps the connections, `configure` changes the table. The table itself is
+//! neighbours, `tickles` keeps the connections, `observed` those that nobody registers, `configure` changes the table. The table itself is
 //! `failover::addresses`.
 //! Invariants
 //! - One script at a time moves an address, and one control at a time decides about it.
@@ -12,6 +12,7 @@
 
 mod announce;
 mod configure;
+pub(in crate::node) mod observed;
 mod release;
 mod takeover;
 pub(in crate::node) mod tickles;
@@ -112,6 +113,13 @@ fn client_text(address: IpAddr) -> Vec<u8> {
     let mut text = SockAddr::new(address, 0).to_string().into_bytes();
     text.push(0);
     text
+}
+
+/// What has to go if the daemon dies, and what not.
+fn guard(cx: &NodeCx, address: IpAddr, here: bool) {
+    if can_see(cx) {
+        cx.tell(Tell::Guard { address, here });
+    }
 }
 
 /// Whether the host has the address. Whoever awaits this decides next, without any wait between:

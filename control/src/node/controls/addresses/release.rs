@@ -11,7 +11,7 @@ use ringmaster_protocol::{
     tunable::Tunable,
 };
 
-use super::{announce, can_see, client_text, held, ip, is_held, tell_clients};
+use super::{announce, can_see, client_text, guard, held, ip, is_held, tell_clients};
 use crate::node::{
     NodeCx, State,
     controls::answer::{done, refused},
@@ -27,7 +27,10 @@ pub(super) async fn answer(cx: &NodeCx, wanted: PublicIp) -> ControlAnswer {
     announce::cancel(cx, address);
     let seen = can_see(cx);
     let here = if seen { held(cx, address).await } else { None };
-    let Some(args) = begin(cx, address, here, wanted.pnn) else { return done() };
+    let Some(args) = begin(cx, address, here, wanted.pnn) else {
+        guard(cx, address, false);
+        return done();
+    };
     let Some(args) = args else { return refused() };
     tracing::info!(%address, to = ?wanted.pnn, "Release of an IP: {args}");
     let result = events::run_with(cx, "releaseip", args).await;
@@ -89,6 +92,7 @@ fn finish(cx: &NodeCx, address: IpAddr, to: Option<Pnn>) {
         state.addresses.unassign(address, own);
         deleted
     };
+    guard(cx, address, false);
     tell_clients(cx, Srvid::RELEASE_IP, client_text(address));
     if deleted {
         cx.state_mut().addresses.remove(address);
@@ -114,7 +118,9 @@ async fn release_one(cx: &NodeCx, address: IpAddr) {
         let mut state = cx.state_mut();
         let own = state.pnn();
         if !here {
-            return state.addresses.unassign(address, own);
+            state.addresses.unassign(address, own);
+            drop(state);
+            return guard(cx, address, false);
         }
         let Some(entry) = state.addresses.get_mut(address) else { return };
         if entry.update_in_flight {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ringmaster_protocol::{SockAddr, Srvid, connection::PublicIp};
 
-use super::{announce, can_see, client_text, held, ip, tell_clients};
+use super::{announce, can_see, client_text, guard, held, ip, tell_clients};
 use crate::{
     failover::addresses::NO_INTERFACE,
     node::{
@@ -95,6 +95,7 @@ fn decide(cx: &NodeCx, address: IpAddr, here: bool) -> Step {
 
 /// Runs the script of a move; afterwards the address may be moved again.
 async fn move_by(cx: &NodeCx, address: IpAddr, event: &'static str, args: String) -> i32 {
+    guard(cx, address, true);
     let result = events::run_with(cx, event, args).await;
     if let Some(entry) = cx.state_mut().addresses.get_mut(address) {
         entry.update_in_flight = false;

@@ -17,7 +17,10 @@ use ringmaster_protocol::{
 
 use super::ip;
 use crate::{
-    failover::{addresses::Address, tickles::canonical},
+    failover::{
+        addresses::Address,
+        tickles::{Tickles, canonical},
+    },
     node::{
         NodeCx, State,
         controls::{
@@ -182,18 +185,24 @@ fn replace(cx: &NodeCx, list: TickleList) -> ControlAnswer {
 
 /// Sends the lists of all addresses here to everybody: a node has started.
 pub(in crate::node) fn send_all(cx: &NodeCx) {
-    send(cx, true);
+    send(cx, |_| true);
 }
 
-/// Sends the lists that have changed.
-fn send(cx: &NodeCx, all: bool) {
+/// Sends the lists that have so much that is new that it cannot wait.
+pub(super) fn send_crowds(cx: &NodeCx) {
+    send(cx, |tickles| tickles.crowd);
+}
+
+/// Sends the lists that are due.
+fn send(cx: &NodeCx, is_due: fn(&Tickles) -> bool) {
     let lists: Vec<Vec<u8>> = {
         let mut state = cx.state_mut();
         let own = Some(state.pnn());
         let here = state.addresses.iter_mut().filter(|address| address.host == own);
-        let due = here.filter(|address| all || address.tickles.update_needed);
+        let due = here.filter(|address| is_due(&address.tickles));
         due.map(|address| {
             address.tickles.update_needed = false;
+            address.tickles.crowd = false;
             address.tickles.list(address.sock_addr(), 0).to_bytes()
         })
         .collect()
@@ -214,7 +223,7 @@ pub(in crate::node) fn keep_sending(cx: &NodeCx) {
             if cx.until_or(cx.now().plus_seconds(interval_s), stopping).await {
                 return;
             }
-            send(&cx, false);
+            send(&cx, |tickles| tickles.update_needed);
         }
     });
 }

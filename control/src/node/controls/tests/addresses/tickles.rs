@@ -214,3 +214,80 @@ fn lists_are_sent_no_more_after_a_shutdown() {
     assert!(cluster.nodes[0].up);
     assert_eq!(lists(&cluster.took(0)), []);
 }
+
+/// As [`hosting`], with both nodes looking at their kernels' connections.
+fn looking() -> Cluster {
+    let mut cluster = hosting();
+    for node in 0..2 {
+        cluster.event(node, controls::addresses::observed::keep_looking);
+        cluster.took(node);
+    }
+    cluster
+}
+
+#[test]
+fn connections_that_nobody_registers_are_known_everywhere_while_they_last() {
+    let mut cluster = looking();
+    cluster.nodes[0].connections.extend([connection(1), connection(2)]);
+    let elsewhere = Connection { dst: SockAddr::new(address("10.9.9.9"), 22), ..connection(9) };
+    cluster.nodes[0].connections.insert(elsewhere);
+    cluster.advance_ms(1_000);
+    assert_eq!((ports(&mut cluster, 0), ports(&mut cluster, 1)), (vec![1, 2], vec![1, 2]));
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::TCP_ADD), [1, 1]);
+    cluster.advance_ms(5_000);
+    assert_eq!(sent(&cluster.took(0), ControlOpcode::TCP_ADD), [0; 0], "nothing new");
+    cluster.nodes[0].connections.remove(&connection(1));
+    cluster.advance_ms(1_000);
+    assert_eq!(ports(&mut cluster, 0), [2]);
+    assert!(entry(&cluster, "10.0.0.1").tickles.update_needed);
+}
+
+#[test]
+fn the_kernel_says_nothing_about_connections_that_it_has_never_shown() {
+    let mut cluster = looking();
+    register(&mut cluster, 0, 1);
+    cluster.advance_ms(5_000);
+    assert_eq!(ports(&mut cluster, 0), [1]);
+}
+
+#[test]
+fn connections_that_end_because_their_address_leaves_stay_for_its_next_host() {
+    let mut cluster = looking();
+    cluster.nodes[0].connections.insert(connection(1));
+    cluster.advance_ms(1_000);
+    cluster.play(0, |ask| matches!(ask, Ask::Script(_)).then_some(Play::Hold));
+    let leave = ControlRequest::ReleaseIp(ip("10.0.0.1", Some(1)));
+    let waiting = cluster.send_from(0, LEADER, &leave);
+    cluster.nodes[0].connections.clear();
+    cluster.advance_ms(5_000);
+    cluster.nodes[0].hosted.clear();
+    cluster.release(0, &crate::node::Outcome::Script(ScriptResult::Ok));
+    assert_eq!(cluster.reply(waiting), Some(done()));
+    cluster.advance_ms(5_000);
+    cluster.took(1);
+    assert_eq!(takeover(&mut cluster, 1, "10.0.0.1"), 0);
+    let tickled = Did::Tell(Tell::Tickle(vec![connection(1)]));
+    assert!(cluster.took(1).contains(&tickled));
+}
+
+#[test]
+fn a_crowd_of_new_connections_goes_as_one_list() {
+    let mut cluster = looking();
+    cluster.nodes[0].connections.extend((1..=100).map(connection));
+    cluster.advance_ms(1_000);
+    let did = cluster.took(0);
+    assert_eq!(sent(&did, ControlOpcode::TCP_ADD), [0; 0]);
+    assert_eq!(lists(&did), [(1, 100)]);
+    assert_eq!(ports(&mut cluster, 1).len(), 100);
+    cluster.advance_ms(5_000);
+    assert_eq!(lists(&cluster.took(0)), [], "once is enough");
+}
+
+#[test]
+fn a_node_that_hosts_nothing_looks_at_nothing() {
+    let mut cluster = looking();
+    cluster.advance_ms(10_000);
+    let asked = |did: &Did| matches!(did, Did::Ask(Ask::Connections(_)));
+    assert!(!cluster.took(1).iter().any(asked));
+    assert!(cluster.took(0).iter().any(asked));
+}
