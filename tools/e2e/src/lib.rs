@@ -57,7 +57,7 @@ pub struct Case {
     pub run: fn(&Lab) -> Result<()>,
 }
 
-/// Where a case works: one served node and a client.
+/// Where a case works: served nodes, mostly one, and a client.
 pub struct Lab {
     /// Whose daemon runs.
     pub subject: Subject,
@@ -72,7 +72,7 @@ impl Lab {
     /// When one of them does not come up.
     pub fn start(subject: Subject) -> Result<Self> {
         let world = World::prepare(None)?;
-        let lab = Self { subject, cluster: Cluster::make(&world, &subject.daemon()?, 1)? };
+        let lab = Self { subject, cluster: Cluster::make(&world, &[subject.daemon()?], "")? };
         subject.configure(lab.node())?;
         share::configure(&lab)?;
         demo::serve(&lab.cluster)?;
@@ -80,13 +80,13 @@ impl Lab {
         Ok(lab)
     }
 
-    /// The node with the server.
+    /// The node with the server, or the first of them.
     ///
     /// # Panics
-    /// Never: a lab is made with one node.
+    /// Never: a lab is made with a node.
     #[must_use]
     pub fn node(&self) -> &Host {
-        self.cluster.nodes.first().expect("a lab is made with one node")
+        self.cluster.nodes.first().expect("a lab is made with a node")
     }
 }
 
@@ -98,10 +98,16 @@ pub fn size<T>(short: T, long: T) -> T {
 /// The test program. Arguments that are no options select cases by a part of their name.
 #[must_use]
 pub fn main(cases: &[Case]) -> ExitCode {
+    main_on(cases, Lab::start)
+}
+
+/// The same on hosts that `start` brings up.
+#[must_use]
+pub fn main_on(cases: &[Case], start: fn(Subject) -> Result<Lab>) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match (args.split_first(), inside_of(&args)) {
         (_, Err(error)) => Err(error),
-        (_, Ok(Some((subject, rest)))) => inside(cases, subject, rest),
+        (_, Ok(Some((subject, rest)))) => inside(cases, start, subject, rest),
         (Some((first, rest)), _) if first == count::ARGUMENT => count::run(rest).map(|()| true),
         _ => outside(cases, &args),
     };
@@ -282,8 +288,13 @@ pub fn inside_of(args: &[String]) -> Result<Option<(Subject, &[String])>> {
 }
 
 /// The copy inside: brings the host up and runs the cases.
-fn inside(cases: &[Case], subject: Subject, rest: &[String]) -> Result<bool> {
-    let lab = Lab::start(subject)?;
+fn inside(
+    cases: &[Case],
+    start: fn(Subject) -> Result<Lab>,
+    subject: Subject,
+    rest: &[String],
+) -> Result<bool> {
+    let lab = start(subject)?;
     let (mut passed, mut failed) = (0, 0);
     for case in Choice::new(rest).cases(cases, subject) {
         let start = Instant::now();

@@ -5,10 +5,16 @@
 //! - `world`: everything lives in a world of its own and goes with it, whatever ends it
 //! - `host`: one machine: network, private folders, a way in
 //! - `cluster`: the daemon (ours or Debian's) on hosts; `samba`: what runs on it
+//! - `addresses`: public ones and who hosts them; `fault`: what happens to a node; `copy`: a client
+//!   that goes on whatever happens, and the pause it feels
 //! - `wait`: every wait has a limit and says that it lasts
 
+pub mod addresses;
 pub mod cluster;
+pub mod copy;
+pub mod fault;
 pub mod host;
+mod options;
 pub mod samba;
 pub mod wait;
 pub mod world;
@@ -24,42 +30,32 @@ use anyhow::{Context, Result, bail};
 
 use self::{
     cluster::{Cluster, Daemon},
+    options::{Options, USAGE, Whose},
     samba::SHARE,
     world::{SHARED, USER, World},
 };
 use crate::{packages, suite};
 
-const USAGE: &str = "\
-usage: cargo xtask demo [--nodes N] [--check] [--keep] [--c-daemon]
-
-  --nodes N    hosts with a daemon (so far: 1)
-  --check      end after the file went through, with status 0 or 1
-  --keep       files and logs in target/demo instead of memory, and they stay
-  --c-daemon   Debian's daemon instead of ours
-";
-
-/// Size of the file that goes through SMB.
+/// Size of the file that goes through a lone node and back.
 const FILE_SIZE: u64 = 32 << 20;
+/// Size of the file that is being copied when the fault comes.
+const LARGE_FILE_SIZE: u64 = 256 << 20;
+/// Public addresses for each node.
+const ADDRESSES_A_NODE: u8 = 2;
+/// Until a fault has moved an address: C misses a hung node after 25 s.
+const MOVED: Duration = Duration::from_secs(120);
 /// Where the files of `--keep` lie.
 const KEPT: &str = "target/demo";
 /// What ours needs built.
-pub(crate) const BUILD: &str = "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-ctdb \
-                     -p ringmaster-admin --bins";
-
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    nodes: u8,
-    check: bool,
-    keep: bool,
-    c_daemon: bool,
-}
+pub(crate) const BUILD: &str = "build --release -p ringmaster-daemon -p ringmaster-eventd -p ringmaster-guard \
+                     -p ringmaster-ctdb -p ringmaster-admin --bins";
 
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         print!("{USAGE}");
         return Ok(true);
     }
-    let options = parse(args)?;
+    let options = options::parse(args)?;
     let keep = options.keep.then(|| PathBuf::from(KEPT));
     if world::is_inside() {
         let began = Instant::now();
@@ -75,28 +71,6 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     Ok(status.success())
 }
 
-fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { nodes: 1, check: false, keep: false, c_daemon: false };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--check" => options.check = true,
-            "--keep" => options.keep = true,
-            "--c-daemon" => options.c_daemon = true,
-            "--nodes" => {
-                let number = args.next().map(String::as_str).unwrap_or_default();
-                options.nodes = match number.parse() {
-                    Ok(1) => 1,
-                    Ok(2..=16) => bail!("--nodes {number}: so far a node runs alone; use 1"),
-                    _ => bail!("--nodes {number}: a number of nodes is needed\n{USAGE}"),
-                };
-            }
-            other => bail!("no option '{other}'\n{USAGE}"),
-        }
-    }
-    Ok(options)
-}
-
 /// What is done outside: root, packages, binaries, the folder of `--keep`.
 fn prepare(options: &Options) -> Result<()> {
     if !packages::is_root() {
@@ -108,7 +82,7 @@ fn prepare(options: &Options) -> Result<()> {
     if let Some(reason) = world::missing() {
         bail!("the demo cannot run here: {reason}");
     }
-    if !options.c_daemon && !suite::run(&mut suite::cargo(BUILD))?.ok {
+    if options.whose != Whose::C && !suite::run(&mut suite::cargo(BUILD))?.ok {
         bail!("the binaries do not build; the compiler's message is above");
     }
     if options.keep {
@@ -121,20 +95,33 @@ fn prepare(options: &Options) -> Result<()> {
 }
 
 fn inside(world: &World, options: &Options) -> Result<()> {
-    let daemon = if options.c_daemon {
-        Daemon::C
-    } else {
-        Daemon::Ours(suite::workspace_root().join("target/release"))
-    };
-    let whose = if options.c_daemon { "Debian's ctdbd" } else { "our ctdbd" };
+    let ours = Daemon::Ours(suite::workspace_root().join("target/release"));
+    let daemons: Vec<Daemon> = (0..options.nodes)
+        .map(|pnn| match options.whose {
+            Whose::Ours => ours.clone(),
+            Whose::Mixed if pnn % 2 == 0 => ours.clone(),
+            Whose::Mixed | Whose::C => Daemon::C,
+        })
+        .collect();
+    let alone = options.nodes == 1;
+    let public = if alone { 0 } else { options.nodes * ADDRESSES_A_NODE };
+    let public = addresses::file(public);
     println!("== {} node(s) and a client, joined by a bridge", options.nodes);
-    let cluster = Cluster::make(world, &daemon, options.nodes)?;
+    let cluster = Cluster::make(world, &daemons, &public)?;
     let first = cluster.nodes.first().context("a cluster has a node")?;
-    println!("== {whose} on 10.77.0.10, cluster lock {SHARED}/.ctdb/lock");
+    println!("== {}, cluster lock {SHARED}/.ctdb/lock", whose(options));
     serve(&cluster)?;
-    print!("{}", first.run("ctdb status")?);
-    println!("== a file of {} MiB through SMB and back", FILE_SIZE >> 20);
-    println!("{}", file_through(&cluster)?);
+    if alone {
+        print!("{}", first.run("ctdb status")?);
+        println!("== a file of {} MiB through SMB and back", FILE_SIZE >> 20);
+        println!("{}", file_through(&cluster)?);
+    } else {
+        step("every address has a host", || {
+            addresses::wait_hosted(first, cluster.nodes.len()).map(drop)
+        })?;
+        print!("{}{}", first.run("ctdb status")?, first.run("ctdb ip")?);
+        survive(&cluster, options)?;
+    }
     if options.check {
         return Ok(());
     }
@@ -149,6 +136,82 @@ fn inside(world: &World, options: &Options) -> Result<()> {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
+}
+
+fn whose(options: &Options) -> &'static str {
+    match options.whose {
+        Whose::Ours => "our ctdbd",
+        Whose::C => "Debian's ctdbd",
+        Whose::Mixed => "our ctdbd on even nodes, Debian's on odd ones",
+    }
+}
+
+/// Copies a large file through a public address while the node that serves it goes.
+fn survive(cluster: &Cluster, options: &Options) -> Result<()> {
+    let first = cluster.nodes.first().context("a cluster has a node")?;
+    // The leader, if it serves any: nobody is missed more.
+    let leader: Option<usize> = first.run("ctdb leader")?.trim().parse().ok();
+    let hosts = addresses::hosts(first)?;
+    let served = hosts.iter().find(|(_, host)| **host == leader).or(hosts.iter().next());
+    let (address, victim) = match served {
+        Some((address, Some(victim))) => (*address, *victim),
+        _ => bail!("nobody hosts an address: {hosts:?}"),
+    };
+    let node = cluster.nodes.get(victim).context("the host of an address is a node")?;
+    let survivor = cluster.nodes.iter().find(|other| other.name() != node.name());
+    let survivor = survivor.context("a fault needs a second node")?;
+    let role = if leader == Some(victim) { ", the leader" } else { "" };
+
+    let file = Path::new(SHARED).join("data/large.bin");
+    random_file(&file, LARGE_FILE_SIZE)?;
+    std::os::unix::fs::chown(&file, Some(world::USER_ID), Some(world::USER_ID))?;
+    println!(
+        "== a client copies {} MiB from {address}, which {}{role} serves; in the midst of it: {}",
+        LARGE_FILE_SIZE >> 20,
+        node.name(),
+        options.fault.told()
+    );
+    let job = copy::Job {
+        cluster,
+        address,
+        remote: "large.bin",
+        size: LARGE_FILE_SIZE,
+        local: cluster.client.own("copy"),
+    };
+    let felt = copy::watch(&job, || {
+        options.fault.inflict(node)?;
+        let what = format!("waiting for {address} to have another host");
+        let host = wait::until(&what, MOVED, || {
+            let hosts = addresses::hosts(survivor).map_err(|error| format!("{error:#}"))?;
+            match hosts.get(&address) {
+                Some(Some(host)) if *host != victim => Ok(*host),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        println!("  {address} is on node{} now", host.with_context(|| last_words(cluster))?);
+        Ok(())
+    })
+    .with_context(|| last_words(cluster))?;
+    let sent = samba::checksum(&file)?;
+    for copy in &felt.copies {
+        let got = samba::checksum(copy)?;
+        if got != sent {
+            bail!("{} came through different: sent {sent}, got {got}", copy.display());
+        }
+    }
+    println!(
+        "  after {} MiB the client had to wait, and went on ({} sessions); SHA-256 {sent} both",
+        felt.before >> 20,
+        felt.sessions
+    );
+    print!("{}{}", survivor.run("ctdb status")?, survivor.run("ctdb ip")?);
+    println!("client pause: {} ms ({})", felt.pause.as_millis(), whose(options));
+    Ok(())
+}
+
+/// The ends of all daemons' logs.
+fn last_words(cluster: &Cluster) -> String {
+    cluster.nodes.iter().map(cluster::last_words).collect()
 }
 
 /// Starts daemons and servers on all nodes, and waits until clients are served.
@@ -206,28 +269,4 @@ pub fn random_file(path: &Path, size: u64) -> Result<()> {
         fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     std::io::copy(&mut source, &mut file)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Options> {
-        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn options_are_one_node_until_ctrl_c_unless_told() {
-        let plain = Options { nodes: 1, check: false, keep: false, c_daemon: false };
-        assert_eq!(parsed("").expect("no option is fine"), plain);
-        let all = Options { nodes: 1, check: true, keep: true, c_daemon: true };
-        assert_eq!(parsed("--nodes 1 --check --keep --c-daemon").expect("all options"), all);
-    }
-
-    #[test]
-    fn more_nodes_than_work_and_nonsense_are_refused() {
-        for line in ["--nodes 2", "--nodes 0", "--nodes", "--nodes x", "--chek"] {
-            assert!(parsed(line).is_err(), "{line}");
-        }
-    }
 }

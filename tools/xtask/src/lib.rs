@@ -22,8 +22,9 @@ usage: cargo xtask COMMAND
 
   test [SUITE…]          install what is missing, then lint, build and run every test (what CI runs)
   soak [--list] [STEP…]  the long forms, alone on the machine; leaves bench/results/DATE-soak.md
-  demo [--nodes N] [--check] [--keep] [--c-daemon]
-                         Samba on our daemon in network namespaces, until Ctrl-C; see `demo --help`
+  demo [--nodes N] [--fault F] [--check] [--keep] [--c-daemon | --mixed]
+                         an all-active cluster in network namespaces loses a node while a client
+                         copies a file, until Ctrl-C; see `demo --help`
   deps                   check who depends on whom, and list what each binary links
   gen [--check]          write man pages and completions to packaging/ (--check: compare only)
   install --prefix DIR   build in release mode and lay out bin/ sbin/ libexec/ctdb/ share/
@@ -44,6 +45,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<bool> {
+    if let Some(rest) = demo::copy::arguments(args) {
+        return demo::copy::run(rest).map(|()| true);
+    }
     std::env::set_current_dir(suite::workspace_root())?;
     let (command, rest) = match args.split_first() {
         Some((command, rest)) => (command.as_str(), rest),

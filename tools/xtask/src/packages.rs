@@ -17,15 +17,24 @@ pub(crate) const FOR_TESTS: &[&str] = &[
     "procps",
     "protobuf-compiler",
     "python3-tdb",
+    "resource-agents",
     "samba-testsuite",
     "samba-vfs-modules",
     "tdb-tools",
     "winbind",
 ];
 
-/// What `demo` uses: the scripts of Debian's `ctdb`, and Samba with its tools.
-pub(crate) const FOR_DEMO: &[&str] =
-    &["ctdb", "iproute2", "samba", "samba-common-bin", "smbclient", "util-linux"];
+/// What `demo` uses: the scripts of Debian's `ctdb` and what they call, and Samba with its tools.
+pub(crate) const FOR_DEMO: &[&str] = &[
+    "ctdb",
+    "ethtool",
+    "iproute2",
+    "iptables",
+    "samba",
+    "samba-common-bin",
+    "smbclient",
+    "util-linux",
+];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 

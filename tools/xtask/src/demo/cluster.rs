@@ -18,19 +18,30 @@ use super::{
     host::Host,
     samba,
     wait::{self, success},
-    world::{SHARED, World},
+    world::{BASE, SHARED, World},
 };
 
 /// Our binaries, and whose place they take.
-const IN_PLACE: &[(&str, &str)] = &[
-    ("ctdbd", "/usr/sbin/ctdbd"),
-    ("ctdb", "/usr/bin/ctdb"),
-    ("ctdb-eventd", "/usr/libexec/ctdb/ctdb-eventd"),
-    ("ctdb-event", "/usr/libexec/ctdb/ctdb-event"),
-    ("ctdb-path", "/usr/libexec/ctdb/ctdb-path"),
-    ("ctdb-config", "/usr/libexec/ctdb/ctdb-config"),
-    ("ctdb_mutex_fcntl_helper", "/usr/libexec/ctdb/ctdb_mutex_fcntl_helper"),
+const IN_PLACE: &[(&str, &str)] = &[("ctdbd", "/usr/sbin/ctdbd"), ("ctdb", "/usr/bin/ctdb")];
+
+/// Where the helpers are. A node of ours has a folder of its own there: some of them are new.
+const HELPERS: &str = "/usr/libexec/ctdb";
+
+/// Our helpers.
+const OUR_HELPERS: &[&str] = &[
+    "ctdb-eventd",
+    "ctdb-guard",
+    "ctdb-event",
+    "ctdb-path",
+    "ctdb-config",
+    "ctdb_mutex_fcntl_helper",
+    "ctdb_killtcp",
+    "ctdb_natgw",
+    "ctdb_lvs",
 ];
+
+/// Below a host's folder: what is mounted over [`HELPERS`].
+const OWN_HELPERS: &str = "libexec-ctdb";
 
 /// The event scripts that run: those that Debian's package enables. Samba's own (`50.samba`) starts
 /// it with the init system, which a namespace does not have.
@@ -59,13 +70,14 @@ pub struct Cluster {
 }
 
 impl Daemon {
-    /// What must be mounted over what.
-    fn binds(&self) -> Vec<(PathBuf, PathBuf)> {
+    /// What must be mounted over what on the host `name`.
+    fn binds(&self, name: &str) -> Vec<(PathBuf, PathBuf)> {
         match self {
             Self::C => Vec::new(),
             Self::Ours(folder) => IN_PLACE
                 .iter()
                 .map(|(name, place)| (folder.join(name), PathBuf::from(place)))
+                .chain([(Path::new(BASE).join(name).join(OWN_HELPERS), HELPERS.into())])
                 .collect(),
         }
     }
@@ -73,25 +85,48 @@ impl Daemon {
     /// A binary of ours that is not built.
     #[must_use]
     pub fn missing(&self) -> Option<PathBuf> {
-        self.binds().into_iter().map(|(binary, _)| binary).find(|binary| !binary.exists())
+        let Self::Ours(folder) = self else { return None };
+        let names = IN_PLACE.iter().map(|(name, _)| name).chain(OUR_HELPERS);
+        names.map(|name| folder.join(name)).find(|binary| !binary.exists())
+    }
+
+    /// Debian's helpers, with ours in the place of those that we have.
+    fn place_helpers(&self, host: &Host) -> Result<()> {
+        let Self::Ours(folder) = self else { return Ok(()) };
+        let own = host.own(OWN_HELPERS);
+        fs::create_dir_all(&own)?;
+        let all = format!("{HELPERS}/.");
+        success("copying helpers", wait::limited(10, "cp").args(["-a", &all]).arg(&own))?;
+        for name in OUR_HELPERS {
+            let place = own.join(name);
+            if place.exists() {
+                fs::remove_file(&place)?;
+            }
+            symlink(folder.join(name), &place)?;
+        }
+        Ok(())
     }
 }
 
 impl Cluster {
-    /// Makes the hosts; starts nothing.
+    /// Makes a host for each of `daemons`, all with this file of public addresses (empty: none);
+    /// starts nothing.
     ///
     /// # Errors
     /// Anything the kernel, a tool or the file system refuses.
-    pub fn make(world: &World, daemon: &Daemon, nodes: u8) -> Result<Self> {
-        if let Some(binary) = daemon.missing() {
-            bail!("{} is not built: cargo build --bins", binary.display());
-        }
-        let binds = daemon.binds();
-        let hosts = (0..nodes)
-            .map(|pnn| {
+    pub fn make(world: &World, daemons: &[Daemon], public_addresses: &str) -> Result<Self> {
+        let plan = Plan { nodes: u8::try_from(daemons.len())?, public_addresses };
+        let hosts = (0..plan.nodes)
+            .zip(daemons)
+            .map(|(pnn, daemon)| {
+                if let Some(binary) = daemon.missing() {
+                    bail!("{} is not built: cargo build --bins", binary.display());
+                }
                 let address = node_address(pnn);
-                world.add_host(&format!("node{pnn}"), &address, &binds, |host| {
-                    configure(host, nodes)?;
+                let name = format!("node{pnn}");
+                world.add_host(&name, &address, &daemon.binds(&name), |host| {
+                    daemon.place_helpers(host)?;
+                    configure(host, &plan)?;
                     samba::configure(host)
                 })
             })
@@ -105,8 +140,14 @@ fn node_address(pnn: u8) -> String {
     format!("10.77.0.{}", u16::from(pnn) + 10)
 }
 
+/// What all nodes know.
+struct Plan<'a> {
+    nodes: u8,
+    public_addresses: &'a str,
+}
+
 /// Fills a host's `/etc/ctdb`.
-fn configure(host: &Host, nodes: u8) -> Result<()> {
+fn configure(host: &Host, plan: &Plan<'_>) -> Result<()> {
     let etc = host.own("etc-ctdb");
     success("copying /etc/ctdb", wait::limited(10, "cp").args(["-a", "/etc/ctdb/."]).arg(&etc))?;
     let enabled = etc.join("events/legacy");
@@ -117,20 +158,27 @@ fn configure(host: &Host, nodes: u8) -> Result<()> {
         symlink(Path::new("/usr/share/ctdb/events/legacy").join(&script), enabled.join(&script))?;
     }
     let mut list = String::new();
-    for pnn in 0..nodes {
+    for pnn in 0..plan.nodes {
         writeln!(list, "{}", node_address(pnn))?;
     }
     fs::write(etc.join("nodes"), list)?;
     let mut conf = format!(
         "[logging]\n\tlocation = file:/var/log/ctdb/log.ctdb\n\tlog level = NOTICE\n\
-         [cluster]\n\trecovery lock = {SHARED}/.ctdb/lock\n\tnode address = {}\n\
-         \t# Shorter than usual, so that nobody waits for the start.\n\tleader timeout = 2\n",
+         [cluster]\n\trecovery lock = {SHARED}/.ctdb/lock\n\tnode address = {}\n",
         host.address()
     );
+    if plan.nodes == 1 {
+        // Shorter than usual, so that nobody waits for the start. With more nodes the times of
+        // elections and recoveries are what is shown: they are C's.
+        conf += "\tleader timeout = 2\n";
+        fs::write(etc.join("ctdb.tunables"), "RerecoveryTimeout=1\n")?;
+    }
+    if !plan.public_addresses.is_empty() {
+        fs::write(etc.join("public_addresses"), plan.public_addresses)?;
+    }
     if !realtime_is_allowed() {
         conf += "[legacy]\n\trealtime scheduling = false\n";
     }
-    fs::write(etc.join("ctdb.tunables"), "RerecoveryTimeout=1\n")?;
     fs::write(etc.join("ctdb.conf"), conf).context("cannot write ctdb.conf")
 }
 

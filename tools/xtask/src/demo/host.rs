@@ -78,7 +78,7 @@ impl Host {
     /// The namespace, and its cable to the bridge.
     fn plug_in(&self, bridge: &str) -> Result<()> {
         let namespace = &self.namespace();
-        let cable = &format!("rm-{}", self.name);
+        let cable = &self.cable();
         ip(&["netns", "add", namespace])?;
         ip(&["link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", namespace])?;
         ip(&["link", "set", cable, "master", bridge, "up"])?;
@@ -117,6 +117,42 @@ impl Host {
         fs::write(self.door(), enter)?;
         fs::set_permissions(self.door(), fs::Permissions::from_mode(0o755))?;
         Ok(())
+    }
+
+    /// Cuts the host's cable.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn unplug(&self) -> Result<()> {
+        ip(&["link", "set", &self.cable(), "down"])
+    }
+
+    /// Joins the host's cable again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn plug(&self) -> Result<()> {
+        ip(&["link", "set", &self.cable(), "up"])
+    }
+
+    /// The bridge's end of the host's cable.
+    #[must_use]
+    pub fn cable(&self) -> String {
+        format!("rm-{}", self.name)
+    }
+
+    /// Every process on this host.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let namespace = self.namespace();
+        let mut command = wait::limited(10, "ip");
+        let listed = wait::success("ip netns pids", command.args(["netns", "pids", &namespace]))?;
+        let pids = listed.lines().map(|line| line.trim().parse::<u32>());
+        let pids = pids.collect::<Result<Vec<_>, _>>().context("ip netns pids")?;
+        // The keeper is no part of the machine that the host stands for.
+        Ok(pids.into_iter().filter(|pid| *pid != self.keeper).collect())
     }
 
     /// A program that runs its arguments on this host.

@@ -2,7 +2,7 @@
 //!
 //! Role: an unmodified smbd as Debian has it. Invariant: nothing here depends on whose daemon runs.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{fs, net::IpAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,6 +15,8 @@ use super::{
 
 /// Name of the share.
 pub const SHARE: &str = "data";
+/// Where the server listens.
+pub(super) const PORT: u16 = 445;
 /// The user's password.
 const PASSWORD: &str = "demo";
 /// How long a server may take until it answers.
@@ -108,10 +110,39 @@ pub fn on_share(
     limit_s: u32,
     share: &str,
 ) -> std::process::Command {
-    let share = format!("//{}/{share}", node.address());
     let mut command = cluster.client.command(limit_s, "smbclient");
-    command.args([&share, "-U", &format!("{USER}%{PASSWORD}")]);
+    command.args([&format!("//{}/{share}", node.address()), "-U", &credentials()]);
     command
+}
+
+/// One session with a public address that must succeed: what it printed.
+///
+/// # Errors
+/// When it fails or takes longer than `limit_s` seconds.
+pub fn session_at(cluster: &Cluster, address: IpAddr, limit_s: u32, work: &str) -> Result<String> {
+    let mut command = cluster.client.command(limit_s, "smbclient");
+    with_address(&mut command, address).args(["-c", work]);
+    wait::success(&format!("a session of smbclient with {address}"), &mut command)
+}
+
+/// A session from where this program runs, with any address.
+pub(super) fn here(address: IpAddr, limit_s: u32) -> std::process::Command {
+    let mut command = wait::limited(limit_s, "smbclient");
+    with_address(&mut command, address);
+    command
+}
+
+/// An IPv6 address cannot stand in a share's name.
+fn with_address(
+    smbclient: &mut std::process::Command,
+    address: IpAddr,
+) -> &mut std::process::Command {
+    let (share, address) = (format!("//CLUSTER/{SHARE}"), address.to_string());
+    smbclient.args([&share, "-I", &address, "-U", &credentials()])
+}
+
+fn credentials() -> String {
+    format!("{USER}%{PASSWORD}")
 }
 
 /// One session that must succeed: what it printed.

@@ -36,7 +36,7 @@ const START: Duration = Duration::from_secs(20);
 
 /// The one user of the share, and the password.
 pub const USER: &str = "demo";
-const USER_ID: u32 = 7701;
+pub(super) const USER_ID: u32 = 7701;
 
 /// The inside, with everything that hosts have in common.
 pub struct World {
