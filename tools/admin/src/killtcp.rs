@@ -3,7 +3,11 @@
 //! Role: command line and input; how a connection is ended is `ringmaster_network::killing`.
 //! Origin: `docs/spec/admin-interface.md` 2.8; `ctdb/tools/ctdb_killtcp.c`.
 
-use std::{ffi::OsString, io::Read, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::{OsStr, OsString},
+    io::Read,
+    os::unix::ffi::OsStrExt,
+};
 
 use ringmaster_network::killing;
 use ringmaster_protocol::{SockAddr, connection::Connection};
@@ -14,7 +18,7 @@ use crate::output::Output;
 const UNREADABLE: u8 = 255;
 
 /// Runs the tool. `program` is its name as it was called.
-pub fn run(program: &OsString, args: &[OsString], input: &mut dyn Read) -> Output {
+pub fn run(program: &OsStr, args: &[OsString], input: &mut dyn Read) -> Output {
     let mut output = Output::default();
     let interface = match args {
         [interface] | [interface, _, _] => interface.to_string_lossy(),
@@ -39,8 +43,8 @@ pub fn run(program: &OsString, args: &[OsString], input: &mut dyn Read) -> Outpu
     output
 }
 
-fn pair(src: &OsString, dst: &OsString) -> Result<Vec<Connection>, String> {
-    let end = |text: &OsString| {
+fn pair(src: &OsStr, dst: &OsStr) -> Result<Vec<Connection>, String> {
+    let end = |text: &OsStr| {
         let text = text.to_string_lossy();
         SockAddr::parse_with_port(&text).map_err(|_| format!("Bad IP:port '{text}'"))
     };
