@@ -32,9 +32,10 @@ const PRIVATE: &[(&str, &str)] = &[
     ("/etc/samba", "etc-samba"),
 ];
 
-/// Mounts pairs of arguments on each other, says so, and stays until its input ends.
+/// Mounts pairs of arguments on each other, says so, and stays until its input ends; without its
+/// arguments, for a resource agent looks for daemons, and kills them, by their paths.
 const KEEPER: &str = "while [ $# -gt 1 ]; do mount --bind \"$1\" \"$2\"; shift 2; done; \
-                      echo ready; read -r end || exit 0";
+                      echo ready; exec sh -c 'read -r end || exit 0'";
 
 /// A host that is up.
 #[derive(Clone)]
