@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -127,10 +128,14 @@ fn half_packets(play: &Play<'_>, dice: &mut Dice) {
     }
 }
 
+/// Floods begun so far, over all daemons.
+static FLOODS: AtomicU64 = AtomicU64::new(0);
+
 /// A client that wants messages and does not read them; then it goes, or reads them all.
 fn slow_reader(play: &Play<'_>, dice: &mut Dice) {
     let (mut reader, mut writer) = (connect(play), connect(play));
-    let srvid = Srvid(0x000F_100D_0000 + dice.next() % 1_000);
+    // Its own: the flood of another one would come between request and answer.
+    let srvid = Srvid(0x000F_100D_0000 + FLOODS.fetch_add(1, Ordering::Relaxed));
     write_in_vain(&mut reader, &control(ControlOpcode::REGISTER_SRVID, srvid, b""));
     answer(&mut reader);
     let data = vec![7; FLOOD_BYTES];
