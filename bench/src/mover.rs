@@ -18,10 +18,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ringmaster_client::{Client, Database, DbKind, LockedRecord, ReceiveError};
+use ringmaster_client::{Client, ControlOptions, Database, DbKind, LockedRecord, ReceiveError};
 use ringmaster_protocol::call::{CallFlags, CallId};
-use ringmaster_protocol::control::payloads::Pid;
+use ringmaster_protocol::control::{kinds, payloads::Pid};
 use ringmaster_protocol::process::{GLock, GLockList, GLockType, ServerId};
+use ringmaster_protocol::record::KeyData;
 use ringmaster_protocol::{Decode, Destination, Encode, Pnn, Srvid};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -346,12 +347,19 @@ impl<'o> Mover<'o> {
         })
     }
 
+    /// Deletes the record, and keeps it until the daemon has been told, as C's client library.
     fn give_back(&mut self, own: ServerId) -> Result<()> {
-        self.with_record(0, |record, client| {
+        let db = self.database.id();
+        self.with_record(0, |mut record, client| {
             let GLockList(list) = GLockList::from_bytes(record.value()).context("the lock")?;
             let alone = matches!(&list[..], [lock] if lock.server_id == own);
             ensure!(alone, "process {} holds the lock, the record says {list:?}", own.pid);
-            Ok(record.delete(client)?)
+            record.store(&[])?;
+            let request = KeyData { db, header: record.header(), key: record.key() };
+            let options = ControlOptions::srvid(Srvid(u64::from(db.0)));
+            let daemon = client.own_node();
+            client.control_with::<kinds::ScheduleForDeletion>(daemon, &request, options)?;
+            Ok(record.unlock()?)
         })
     }
 
