@@ -100,8 +100,11 @@ impl Cluster {
             write_node(&config, &directory, &base, index, *address)?;
             nodes.push(NodeState::new(config.subjects[index].clone(), base, *address));
         }
-        let apart = matches!(config.network, Network::Cables | Network::Ipv6);
-        let cables = apart.then(|| Cables::lay(&directory));
+        let cables = match config.network {
+            Network::Cables => Some(Cables::lay(&directory)),
+            Network::Ipv6 => Some(Cables::lay_ipv6(&directory)),
+            Network::Loopback | Network::Relay => None,
+        };
         let relay = (config.network == Network::Relay).then(|| Relay::start(&subnet, &inside));
         let (cables, relay) = (cables.transpose()?, relay.transpose()?);
         let cluster = Self { nodes, config, cables, relay, lease, subnet };

@@ -25,9 +25,12 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Brings the interface up, makes room for rules before the one for local addresses, reports, and
 /// stays until its stdin ends.
 const HOLD: &str = "ip link set lo up && ip rule add pref 100 lookup local && ip rule del pref 0 \
-                    && for host in 1 2 3 4 5 6 7 8; do \
-                    ip -6 addr add fd00:c7db::$host/128 dev lo nodad || exit; done \
                     && echo ready && exec cat";
+
+/// The same with the addresses of [`ipv6`] instead of rules.
+const HOLD_IPV6: &str = "ip link set lo up && for host in 1 2 3 4 5 6 7 8; do \
+                         ip -6 addr add fd00:c7db::$host/128 dev lo nodad || exit; done \
+                         && echo ready && exec cat";
 
 /// The IPv6 address of host `number` (1–8) in the namespace.
 pub(super) fn ipv6(number: u8) -> Ipv6Addr {
@@ -44,9 +47,18 @@ pub struct Cables {
 impl Cables {
     /// Lays the cables of the cluster in `directory`.
     pub(super) fn lay(directory: &Path) -> Result<Self> {
+        Self::hold(directory, HOLD)
+    }
+
+    /// The same between IPv6 addresses; these cannot be cut.
+    pub(super) fn lay_ipv6(directory: &Path) -> Result<Self> {
+        Self::hold(directory, HOLD_IPV6)
+    }
+
+    fn hold(directory: &Path, script: &str) -> Result<Self> {
         let (reader, stdin) = std::io::pipe().context("cannot make a pipe")?;
         let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", HOLD])
+            .args(["--net", "sh", "-c", script])
             .env("CTDB_BASE", directory)
             .stdin(reader)
             .stdout(Stdio::piped())
@@ -57,7 +69,7 @@ impl Cables {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).context("reading from the network's holder")?;
         if line.trim() != "ready" {
-            bail!("no network namespace with routing rules can be made here (Debian: iproute2)");
+            bail!("no network namespace can be made here (Debian: iproute2): {script}");
         }
         Ok(cables)
     }

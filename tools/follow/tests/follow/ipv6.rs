@@ -1,11 +1,34 @@
 //! Nodes with IPv6 addresses.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use ringmaster_compat::cluster::Network;
-use ringmaster_follow::life::Life;
+use ringmaster_compat::prerequisite::skip;
+use ringmaster_follow::life::{CCC, CCO, COO, Composition, Life, live};
 use ringmaster_follow::steps::Usual;
 
-super::lives!(|config| config.network(Network::Ipv6), story);
+fn live_with_ipv6(composition: Composition) {
+    if !Path::new("/proc/net/if_inet6").exists() {
+        return skip("the kernel has no IPv6");
+    }
+    live(composition, |config| config.network(Network::Ipv6), story);
+}
+
+#[test]
+fn ccc() {
+    live_with_ipv6(CCC);
+}
+
+#[test]
+fn cco() {
+    live_with_ipv6(CCO);
+}
+
+#[test]
+fn coo() {
+    live_with_ipv6(COO);
+}
 
 fn story(life: &Life) -> Result<()> {
     let usual = Usual::start_without_messages(life);
