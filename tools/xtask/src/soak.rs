@@ -103,7 +103,11 @@ const STEPS: &[Step] = &[
         name: "follow",
         about: "our daemon among C's: every scenario with loads a hundred times as long, 10 minutes of a node and clients gone mad",
         cargo: "test --release -p ringmaster-follow --test follow -- --nocapture --skip churn",
-        env: &[("RINGMASTER_SOAK", "1"), ("RINGMASTER_SOAK_SECONDS", "600"), ("RUST_TEST_THREADS", "3")],
+        env: &[
+            ("RINGMASTER_SOAK", "1"),
+            ("RINGMASTER_SOAK_SECONDS", "600"),
+            ("RUST_TEST_THREADS", "3"),
+        ],
         keep: 60,
     },
     Step {
