@@ -134,7 +134,7 @@ impl Order {
     /// From those arguments.
     ///
     /// # Errors
-    /// They are not what [`Order::to_args`] makes.
+    /// They are not what `Order::to_args` makes.
     pub fn from_args(args: &[OsString]) -> Result<Self> {
         let [load, socket, witness, numbers @ ..] = args else { bail!("too few arguments") };
         let load = MovingLoad::ALL.into_iter().find(|known| load == known.name());
@@ -202,7 +202,7 @@ impl Done {
     }
 }
 
-/// Is a client: says [`READY`] on standard output, reads from standard input when to begin, works,
+/// Is a client: says "ready" on standard output, reads from standard input when to begin, works,
 /// and says what it has done.
 ///
 /// # Errors
