@@ -199,7 +199,7 @@ pub fn arguments(args: &[String]) -> Option<&[String]> {
 /// The client's process: copies to the end, prints how many sessions that took.
 ///
 /// # Errors
-/// When the server does not answer, or the file does not come, for [`COPY`].
+/// When the server does not answer, or the file does not come, for `COPY`.
 pub fn run(args: &[String]) -> Result<()> {
     let [address, remote, local, size] = args else {
         bail!("{ARGUMENT} needs an address, a name, a file and a size");
