@@ -30,36 +30,16 @@ pub(crate) struct Network {
 impl Network {
     /// Outcome: those that the host has.
     pub(crate) fn held(&mut self, wanted: &[IpAddr]) -> Outcome {
-        let host = match self.host.take() {
-            Some(host) => Ok(host),
-            None => HostAddresses::open(),
-        };
-        let held = host.and_then(|mut host| {
-            let held = host.held(wanted)?;
-            self.host = Some(host);
-            Ok(held)
-        });
-        match held {
-            Ok(held) => Outcome::Held(held),
-            Err(error) => Outcome::Failed(error.to_string()),
-        }
+        let held = with(&mut self.host, HostAddresses::open, |host| host.held(wanted));
+        held.map_or_else(|error| Outcome::Failed(error.to_string()), Outcome::Held)
     }
 
     /// Outcome: those that end at one of `addresses`.
     pub(crate) fn connections(&mut self, addresses: &[IpAddr]) -> Outcome {
-        let kernel = match self.connections.take() {
-            Some(kernel) => Ok(kernel),
-            None => HostConnections::open(),
-        };
-        let found = kernel.and_then(|mut kernel| {
-            let found = kernel.established(addresses)?;
-            self.connections = Some(kernel);
-            Ok(found)
+        let found = with(&mut self.connections, HostConnections::open, |kernel| {
+            kernel.established(addresses)
         });
-        match found {
-            Ok(found) => Outcome::Connections(found),
-            Err(error) => Outcome::Failed(error.to_string()),
-        }
+        found.map_or_else(|error| Outcome::Failed(error.to_string()), Outcome::Connections)
     }
 
     /// Tells the neighbours once.
@@ -84,6 +64,18 @@ impl Network {
             tracing::warn!(failed, %error, source, "tickles have not been sent");
         }
     }
+}
+
+/// Asks over a socket that is opened when it is needed, and anew after a failure.
+fn with<S, T>(
+    kept: &mut Option<S>,
+    open: impl FnOnce() -> io::Result<S>,
+    ask: impl FnOnce(&mut S) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut socket = kept.take().map_or_else(open, Ok)?;
+    let answer = ask(&mut socket)?;
+    *kept = Some(socket);
+    Ok(answer)
 }
 
 /// Outcome: those that the host has.

@@ -39,17 +39,21 @@ struct Subject {
     handle: Handle,
 }
 
+pub(super) fn flags_of(kind: DatabaseKind) -> DbFlags {
+    match kind {
+        DatabaseKind::Volatile => DbFlags::NONE,
+        DatabaseKind::Persistent => DbFlags::PERSISTENT,
+        DatabaseKind::Replicated => DbFlags::REPLICATED,
+    }
+}
+
 fn pnn(number: u32) -> Pnn {
     Pnn::new(number).unwrap()
 }
 
 impl Subject {
     fn new(folder: &Path, kind: DatabaseKind) -> Self {
-        let flags = match kind {
-            DatabaseKind::Volatile => DbFlags::NONE,
-            DatabaseKind::Persistent => DbFlags::PERSISTENT,
-            DatabaseKind::Replicated => DbFlags::REPLICATED,
-        };
+        let flags = flags_of(kind);
         let handle = open(&folder.join("w.tdb.0"), &kind.open_options(101, true)).unwrap();
         let facts = Facts { id: DB, flags, pnn: pnn(0), lmasters: [pnn(0), pnn(1)].into() };
         let (sender, results) = channel();

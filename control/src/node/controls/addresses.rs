@@ -2,8 +2,8 @@
 //! connections.
 //!
 //! Role: the controls, by family: `takeover` and `release` move an address, `announce` tells the
-//! neighbours, `tickles` keeps the connections, `observed` those that nobody registers, `configure` changes the table. The table itself is
-//! `failover::addresses`.
+//! neighbours, `tickles` keeps the connections, `observed` those that nobody registers, `configure`
+//! changes the table. The table itself is `failover::addresses`.
 //! Invariants
 //! - One script at a time moves an address, and one control at a time decides about it.
 //! - Local clients hear of an address that has gone before anybody else is told.
@@ -29,7 +29,10 @@ use ringmaster_protocol::{
 
 pub(in crate::node) use self::release::{release_all, release_all_if_recovery_lasts};
 use super::answer::{Call, done, payload, refused, status, success};
-use crate::node::{Ask, NodeCx, Outcome, Tell, events, world::ControlAnswer};
+use crate::{
+    failover::addresses::Address,
+    node::{Ask, NodeCx, Outcome, Tell, events, world::ControlAnswer},
+};
 
 pub(super) async fn answer<'a>(
     cx: &NodeCx,
@@ -106,6 +109,12 @@ async fn reallocated(cx: &NodeCx, event: &'static str, srvid: Srvid) -> ControlA
 fn tell_clients(cx: &NodeCx, srvid: Srvid, data: Vec<u8>) {
     let to = Destination::Node(cx.state().pnn());
     cx.tell(Tell::Message { to, srvid, data });
+}
+
+/// What a script that moves the address is told: interface, address, bits of its mask.
+fn script_words(entry: &Address) -> String {
+    let address = SockAddr::new(entry.address, 0);
+    format!("{} {address} {}", entry.interface_word(), entry.mask_bits)
 }
 
 /// An address as clients compare it: its text with NUL.

@@ -16,7 +16,7 @@ use ringmaster_storage::{
 };
 
 use super::*;
-use crate::worker::Opened;
+use crate::worker::{Opened, tests::flags_of};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -56,11 +56,7 @@ struct Subject {
 
 impl Subject {
     fn new(folder: &Path, kind: DatabaseKind) -> Self {
-        let flags = match kind {
-            DatabaseKind::Volatile => DbFlags::NONE,
-            DatabaseKind::Persistent => DbFlags::PERSISTENT,
-            DatabaseKind::Replicated => DbFlags::REPLICATED,
-        };
+        let flags = flags_of(kind);
         let handle = open(&folder.join("w.tdb.0"), &kind.open_options(101, true)).unwrap();
         Self { handle, flags }
     }

@@ -18,7 +18,7 @@ use ringmaster_protocol::{
     Pnn, connection::Connection, control::ControlOpcode, process::RunState, wire::Encode,
 };
 
-use super::{ip, tickles};
+use super::{can_see, ip, tickles};
 use crate::{
     failover::addresses::Address,
     node::{
@@ -37,11 +37,7 @@ const ONE_BY_ONE_MAX: usize = 32;
 
 /// Looks from time to time, until the shutdown; returns at once.
 pub(in crate::node) fn keep_looking(cx: &NodeCx) {
-    let seen = {
-        let state = cx.state();
-        state.constants.real_addresses && !state.constants.failover_disabled
-    };
-    if !seen {
+    if !can_see(cx) {
         return;
     }
     let cx = cx.clone();

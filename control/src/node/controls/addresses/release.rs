@@ -5,13 +5,13 @@
 use std::net::IpAddr;
 
 use ringmaster_protocol::{
-    Pnn, SockAddr, Srvid,
+    Pnn, Srvid,
     connection::PublicIp,
     process::{RecMode, RunState},
     tunable::Tunable,
 };
 
-use super::{announce, can_see, client_text, guard, held, ip, is_held, tell_clients};
+use super::{announce, can_see, client_text, guard, held, ip, is_held, script_words, tell_clients};
 use crate::node::{
     NodeCx, State,
     controls::answer::{done, refused},
@@ -73,11 +73,7 @@ fn begin(
     }
     entry.update_in_flight = true;
     entry.release_in_flight = true;
-    Some(Some(arguments(entry.interface_word(), address, entry.mask_bits)))
-}
-
-fn arguments(interface: &str, address: IpAddr, mask_bits: u32) -> String {
-    format!("{interface} {} {mask_bits}", SockAddr::new(address, 0))
+    Some(Some(script_words(entry)))
 }
 
 /// The address is not here any more.
@@ -128,7 +124,7 @@ async fn release_one(cx: &NodeCx, address: IpAddr) {
             return;
         }
         entry.update_in_flight = true;
-        arguments(entry.interface_word(), address, entry.mask_bits)
+        script_words(entry)
     };
     tracing::info!(%address, "Release of an IP: {args}");
     let result = events::run_with(cx, "releaseip", args).await;

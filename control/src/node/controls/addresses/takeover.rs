@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use ringmaster_protocol::{SockAddr, Srvid, connection::PublicIp};
+use ringmaster_protocol::{Srvid, connection::PublicIp};
 
-use super::{announce, can_see, client_text, guard, held, ip, tell_clients};
+use super::{announce, can_see, client_text, guard, held, ip, script_words, tell_clients};
 use crate::{
     failover::addresses::NO_INTERFACE,
     node::{
@@ -109,8 +109,7 @@ async fn take(cx: &NodeCx, address: IpAddr) -> ControlAnswer {
         let own = state.pnn();
         state.addresses.assign(address, own);
         let Some(entry) = state.addresses.get(address) else { return done() };
-        let addr = SockAddr::new(address, 0);
-        format!("{} {addr} {}", entry.interface_word(), entry.mask_bits)
+        script_words(entry)
     };
     tracing::info!(%address, "Takeover of an IP: {args}");
     let result = move_by(cx, address, "takeip", args).await;
@@ -135,9 +134,7 @@ async fn update(cx: &NodeCx, address: IpAddr) -> ControlAnswer {
             entry.update_in_flight = false;
             return done();
         }
-        let addr = SockAddr::new(address, 0);
-        let old_word = old.as_deref().unwrap_or(NO_INTERFACE);
-        let args = format!("{old_word} {} {addr} {}", entry.interface_word(), entry.mask_bits);
+        let args = format!("{} {}", old.as_deref().unwrap_or(NO_INTERFACE), script_words(entry));
         (old, args)
     };
     tracing::info!(%address, "Update of an IP: {args}");
