@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::crowd::{Crowd, Load, Measured, Until};
-use crate::node::{Kind, Running};
+use crate::node::{Kind, Running, Usage};
 use crate::several::{NodesLoad, Placement};
 
 /// What to measure.
@@ -129,6 +129,34 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// What a run of a crowd and the daemons' processor time meanwhile come to. System calls are not
+    /// counted in it.
+    pub(crate) fn of_crowd(
+        (kind, load): (Kind, Scene),
+        clients: usize,
+        round: usize,
+        measured: &Measured,
+        usage: Usage,
+    ) -> Self {
+        let (wall, operations) = (measured.wall.as_secs_f64(), count(measured));
+        Self {
+            kind,
+            load,
+            clients,
+            round,
+            rate: operations / wall,
+            p50: measured.percentile(0.5),
+            p99: measured.percentile(0.99),
+            daemon_cpu: usage.busy.div_f64(operations),
+            daemon_share: usage.busy.as_secs_f64() / wall,
+            load_share: measured.load.busy.as_secs_f64() / wall,
+            daemon_waits: usage.waiting.as_secs_f64() / wall,
+            load_waits: measured.load.waiting.as_secs_f64() / wall,
+            silence: measured.silence,
+            calls: None,
+        }
+    }
+
     /// One under the load of short controls, for tests of what is made of samples.
     #[cfg(test)]
     pub(crate) const fn example(kind: Kind, clients: usize, round: usize, rate: f64) -> Self {
@@ -223,24 +251,8 @@ fn measure(
     } else {
         calls_per_operation(daemon, &mut crowd, until)?
     };
-    let operations = count(&measured);
-    let wall = measured.wall.as_secs_f64();
-    Ok(Sample {
-        kind: daemon.kind,
-        load: Scene::OneNode(load),
-        clients,
-        round,
-        rate: operations / wall,
-        p50: measured.percentile(0.5),
-        p99: measured.percentile(0.99),
-        daemon_cpu: usage.busy.div_f64(operations),
-        daemon_share: usage.busy.as_secs_f64() / wall,
-        load_share: measured.load.busy.as_secs_f64() / wall,
-        daemon_waits: usage.waiting.as_secs_f64() / wall,
-        load_waits: measured.load.waiting.as_secs_f64() / wall,
-        silence: measured.silence,
-        calls,
-    })
+    let whose = (daemon.kind, Scene::OneNode(load));
+    Ok(Sample { calls, ..Sample::of_crowd(whose, clients, round, &measured, usage) })
 }
 
 fn calls_per_operation(daemon: &Running, crowd: &mut Crowd, until: Until) -> Result<Option<f64>> {
@@ -253,6 +265,6 @@ fn calls_per_operation(daemon: &Running, crowd: &mut Crowd, until: Until) -> Res
 }
 
 #[expect(clippy::cast_precision_loss, reason = "operations of seconds are far below 2^52")]
-pub(crate) fn count(measured: &Measured) -> f64 {
+fn count(measured: &Measured) -> f64 {
     measured.operations.max(1) as f64
 }

@@ -16,7 +16,7 @@ use ringmaster_compat::cluster::{Cluster, Config, Subject};
 use ringmaster_protocol::Pnn;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::compare::{Sample, Scene, at_once, count};
+use crate::compare::{Sample, Scene, at_once};
 use crate::crowd::{Crowd, Load, Measured, Until};
 use crate::migration::{Lengths, Moved, Movers, MovingLoad};
 use crate::node::{Kind, Usage, pin, usage_of};
@@ -188,23 +188,7 @@ fn of_movers(
 }
 
 fn of_pairs(kind: Kind, scene: Scene, round: usize, measured: &Measured, usage: Usage) -> Sample {
-    let (wall, operations) = (measured.wall.as_secs_f64(), count(measured));
-    Sample {
-        kind,
-        load: scene,
-        clients: PAIRED,
-        round,
-        rate: operations / wall,
-        p50: measured.percentile(0.5),
-        p99: measured.percentile(0.99),
-        daemon_cpu: usage.busy.div_f64(operations),
-        daemon_share: usage.busy.as_secs_f64() / wall,
-        load_share: measured.load.busy.as_secs_f64() / wall,
-        daemon_waits: usage.waiting.as_secs_f64() / wall,
-        load_waits: measured.load.waiting.as_secs_f64() / wall,
-        silence: measured.silence,
-        calls: None,
-    }
+    Sample::of_crowd((kind, scene), PAIRED, round, measured, usage)
 }
 
 /// Starts clusters of each size, measures, stops them. The processor time of a sample is that of
